@@ -1,0 +1,1 @@
+"""Values: messages, tools, wire objects, events, options. No behaviour that waits."""

@@ -1,0 +1,154 @@
+"""The one place where JSON becomes values and values become JSON.
+
+msgspec's traps are mapped here once:
+
+1. it drops unknown keys: `unknown_keys` finds them again in the bytes;
+2. it raises `RecursionError` on deep nesting and `UnicodeDecodeError` on bad UTF-8:
+   both are `ProtocolError` when the bytes came from a server;
+3. it raises `UnicodeEncodeError` on lone surrogates: `UsageError` when the caller gave them;
+4. it writes NaN and infinities as `null` in silence: `encode_checked` refuses them;
+5. it refuses unions of several object types: such types are decoded member by member.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from vllm_agent_sdk.errors import ProtocolError, UsageError
+
+__all__ = [
+    "Raw",
+    "Record",
+    "decode",
+    "decode_or_none",
+    "decoder",
+    "encode",
+    "encode_checked",
+    "to_builtins",
+    "unknown_keys",
+]
+
+T = TypeVar("T")
+
+#: JSON that is already bytes: it is written as it is.
+Raw = msgspec.Raw
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of small frozen values (options, facts); fields are keywords."""
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(value: object) -> bytes:
+    """Write a value as compact JSON, its fields in their declared order.
+
+    Raises:
+        UsageError: The value holds text with lone surrogates, or something JSON has no form for.
+    """
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError as cause:
+        raise UsageError(
+            "The text holds a lone surrogate (half of a character) at position "
+            f"{cause.start}: it cannot be written as UTF-8. Decode your input with errors='replace'."
+        ) from cause
+    except RecursionError as cause:
+        raise UsageError("The value is nested too deeply (or contains itself) for JSON.") from cause
+    except (TypeError, ValueError, OverflowError) as cause:
+        raise UsageError(f"The value cannot be written as JSON: {cause}.") from cause
+
+
+def encode_checked(value: object) -> bytes:
+    """Write a caller's value as JSON, and refuse NaN and infinities, which JSON does not have."""
+    path = _not_finite(value, "$")
+    if path is not None:
+        raise UsageError(f"{path} is NaN or infinite: JSON has no such number.")
+    return encode(value)
+
+
+def _not_finite(value: object, path: str) -> str | None:
+    if isinstance(value, float):
+        return None if math.isfinite(value) else path
+    if isinstance(value, Mapping):
+        pairs = ((f"{path}.{key}", item) for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        pairs = ((f"{path}[{index}]", item) for index, item in enumerate(value))
+    else:
+        return None
+    return next((found for at, item in pairs if (found := _not_finite(item, at))), None)
+
+
+def decoder(type_: type[T]) -> Callable[[bytes], T]:
+    """Build a decoder of bytes that a server sent; it raises `ProtocolError` and nothing else."""
+    decode_bytes = msgspec.json.Decoder(type_, strict=False).decode
+
+    def decode_sent(data: bytes) -> T:
+        try:
+            return decode_bytes(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as cause:
+            raise ProtocolError(_describe(cause, data)) from cause
+
+    return decode_sent
+
+
+def _describe(cause: Exception, data: bytes) -> str:
+    shown = data[:200].decode("utf-8", "replace")
+    more = "…" if len(data) > 200 else ""
+    if isinstance(cause, msgspec.ValidationError):
+        return f"The server sent JSON of another shape than expected ({cause}): {shown}{more}"
+    if isinstance(cause, RecursionError):
+        return f"The server sent JSON that is nested too deeply: {shown}{more}"
+    return f"The server sent something that is not JSON ({cause}): {shown!r}{more}"
+
+
+_decode_any = decoder(object)
+
+
+def decode(data: bytes) -> Any:
+    """Read JSON that a server sent into builtins. Raises `ProtocolError`."""
+    return _decode_any(data)
+
+
+def decode_or_none(data: bytes) -> Any:
+    """Read JSON into builtins, or give `None` for bytes that are no JSON."""
+    try:
+        return _decode_any(data)
+    except ProtocolError:
+        return None
+
+
+def to_builtins(value: object) -> Any:
+    """Turn structs into dicts and lists, as they would be written."""
+    return msgspec.to_builtins(value)
+
+
+def unknown_keys(raw: object, typed: object) -> Any:
+    """Find what `typed` lost of `raw`: the keys its structs don't know, at any level.
+
+    Args:
+        raw: The JSON in builtins.
+        typed: What was decoded from the same JSON.
+
+    Returns:
+        A dict of the unknown keys, with nested dicts (and lists of them by position) where they
+        were found deeper; empty when nothing was lost.
+    """
+    if isinstance(raw, dict) and isinstance(typed, msgspec.Struct):
+        fields = {field.encode_name: field.name for field in msgspec.structs.fields(typed)}
+        lost: dict[str, Any] = {}
+        for key, value in raw.items():
+            if key not in fields:
+                lost[key] = value
+            elif inner := unknown_keys(value, getattr(typed, fields[key])):
+                lost[key] = inner
+        return lost
+    if isinstance(raw, list) and isinstance(typed, (list, tuple)):
+        found = [unknown_keys(a, b) for a, b in zip(raw, typed, strict=False)]
+        return found if any(found) else {}
+    return {}

@@ -1,0 +1,148 @@
+"""Groups of options: frozen, validated once, every default written down."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types._codec import Record
+
+__all__ = ["HTTPOptions", "Limits", "Sampling", "Timeout"]
+
+TurnMode = Literal["auto", "plain", "native", "required", "guided", "envelope"]
+
+
+def _positive(group: str, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and value <= 0:
+            raise UsageError(f"{group}({name}={value!r}): give a number above 0, or None for none.")
+
+
+class Timeout(Record, frozen=True):
+    """How long to wait, in seconds. A slow but moving stream is never ended by itself.
+
+    Attributes:
+        connect: For a connection, TLS included (5.0).
+        first_token: From the last byte of the request to a stream's first data (None: no limit).
+        idle: Between bytes of a stream that has begun (120.0).
+        total: For the whole call, retries included (None: no limit).
+    """
+
+    connect: float | None = 5.0
+    first_token: float | None = None
+    idle: float | None = 120.0
+    total: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a duration."""
+        _positive(
+            "Timeout",
+            connect=self.connect,
+            first_token=self.first_token,
+            idle=self.idle,
+            total=self.total,
+        )
+
+
+class HTTPOptions(Record, frozen=True):
+    """How the client speaks HTTP.
+
+    Attributes:
+        keepalive_s: Seconds an idle connection is kept (4; vLLM closes its own after 5).
+        root_url: Where the routes outside `/v1` live (None: the base URL without `/v1`).
+        max_response_bytes: Bytes of a whole reply, or of one event of a stream, that are read at
+            most (None: no limit).
+    """
+
+    keepalive_s: float = 4.0
+    root_url: str | None = None
+    max_response_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        _positive(
+            "HTTPOptions",
+            keepalive_s=self.keepalive_s,
+            max_response_bytes=self.max_response_bytes,
+        )
+
+
+class Sampling(Record, frozen=True, omit_defaults=True):
+    """How the model's tokens are chosen; what is unset is left to the server's default.
+
+    Attributes:
+        temperature: 0 (greedy) to 2.
+        top_p: Above 0, up to 1.
+        top_k: 0 or -1 switches it off.
+        min_p: 0 to 1.
+        max_tokens: Tokens of one turn at most.
+        stop: A string, or several, that end the turn.
+        seed: For repeatable sampling.
+        presence_penalty: -2 to 2.
+        frequency_penalty: -2 to 2.
+        repetition_penalty: Above 0; 1 is none.
+        logit_bias: Token id as text to bias, -100 to 100.
+        parallel_tool_calls: Several calls in one turn. Unset: the server's default in native
+            turns, one call a turn in guided ones.
+        extra_body: Anything else to send, by its wire name.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    max_tokens: int | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    parallel_tool_calls: bool | None = None
+    extra_body: dict[str, Any] | None = None
+
+    def wire(self) -> dict[str, Any]:
+        """Give what is set, by its wire name (without `extra_body`)."""
+        names = (name for name in self.__struct_fields__ if name != "extra_body")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+class Limits(Record, frozen=True, omit_defaults=True):
+    """What a run may use; each limit has a `stop_reason` of its name.
+
+    Attributes:
+        max_turns: Model calls (20).
+        max_tool_calls: Tool calls executed (None: no limit).
+        max_total_tokens: Input and output tokens of all turns together (None: no limit).
+        max_seconds: Wall time of the run (None: no limit).
+        max_parallel_tools: Tools running at once (8).
+        tool_timeout_s: Seconds for one tool call, unless the tool says otherwise (120).
+        repeated_calls: The same call (name and arguments) this many times in a row ends the run
+            with `repeated_call`; the last of them is not executed (3).
+        repairs: How often in a row the model may correct invalid calls before the run ends (2).
+    """
+
+    max_turns: int = 20
+    max_tool_calls: int | None = None
+    max_total_tokens: int | None = None
+    max_seconds: float | None = None
+    max_parallel_tools: int = 8
+    tool_timeout_s: float | None = 120.0
+    repeated_calls: int = 3
+    repairs: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a limit."""
+        _positive(
+            "Limits",
+            max_turns=self.max_turns,
+            max_tool_calls=self.max_tool_calls,
+            max_total_tokens=self.max_total_tokens,
+            max_seconds=self.max_seconds,
+            max_parallel_tools=self.max_parallel_tools,
+            tool_timeout_s=self.tool_timeout_s,
+        )
+        if self.repeated_calls < 2:
+            raise UsageError("Limits(repeated_calls=…): give 2 or more.")
+        if self.repairs < 0:
+            raise UsageError("Limits(repairs=…): give 0 or more.")
