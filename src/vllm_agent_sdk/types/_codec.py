@@ -56,7 +56,7 @@ def encode(value: object) -> bytes:
     except UnicodeEncodeError as cause:
         raise UsageError(
             "The text holds a lone surrogate (half of a character) at position "
-            f"{cause.start}: it cannot be written as UTF-8. Decode your input with errors='replace'."
+            f"{cause.start}: it cannot be written as UTF-8. Decode input with errors='replace'."
         ) from cause
     except RecursionError as cause:
         raise UsageError("The value is nested too deeply (or contains itself) for JSON.") from cause

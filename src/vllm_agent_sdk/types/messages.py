@@ -306,7 +306,7 @@ def as_user_message(prompt: Prompt) -> UserMessage:
     elif isinstance(prompt, str):
         message = UserMessage(prompt)
     elif isinstance(prompt, (TextBlock, MediaBlock)):
-        message = UserMessage([prompt])  # type: ignore[list-item]
+        message = UserMessage([prompt])
     elif isinstance(prompt, list):
         blocks = [TextBlock(item) if isinstance(item, str) else item for item in prompt]
         for block in blocks:

@@ -10,7 +10,7 @@ from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
 
 __all__ = ["Tool"]
 
-Deps = TypeVar("Deps", default=None, contravariant=True)
+Deps = TypeVar("Deps", default=None)
 
 
 @runtime_checkable
@@ -21,7 +21,7 @@ class Tool(Protocol[Deps]):
     def spec(self) -> ToolSpec:
         """What the model and the runtime know of it."""
 
-    async def invoke(self, arguments: dict[str, Any], ctx: RunContext[Any]) -> ToolOutput:
+    async def invoke(self, arguments: dict[str, Any], ctx: RunContext[Deps]) -> ToolOutput:
         """Validate the arguments and run.
 
         Args:

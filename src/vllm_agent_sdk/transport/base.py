@@ -1,0 +1,84 @@
+"""The seam to the network: what a transport is asked for, and what it gives.
+
+A transport moves bytes and knows nothing of what they mean: no retries, no decoding, no status that
+is an error. Its only failures are `ConnectError`, `ConnectTimeoutError` and `TransportError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from vllm_agent_sdk.errors import VLLMError
+from vllm_agent_sdk.types._codec import Record
+
+__all__ = ["ByteStream", "Request", "Transport"]
+
+
+class Request(Record, frozen=True):
+    """One HTTP request.
+
+    Attributes:
+        method: `GET` or `POST`.
+        url: The whole URL.
+        headers: Header names (lower case) and values.
+        body: The bytes to send; `None` for none.
+        connect_timeout: Seconds for the connection, TLS included; `None` for no limit.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+    connect_timeout: float | None = None
+
+    def __repr__(self) -> str:
+        # Headers hold the key: they are never shown.
+        return f"Request({self.method} {self.url}, {len(self.body or b'')} bytes)"
+
+
+class ByteStream(Protocol):
+    """A reply whose head has come and whose body is being read."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The reply's headers; look them up in lower case."""
+
+    async def receive(self) -> bytes:
+        """Give the next bytes of the body as they come, `b""` at its regular end.
+
+        Raises:
+            TransportError: The connection ended before the body did.
+            VLLMError: What `abort` was given.
+        """
+
+    def abort(self, error: VLLMError) -> None:
+        """Close the socket now; a `receive` that waits, and each later one, raises `error`."""
+
+    async def aclose(self) -> None:
+        """Let go of the connection: back to the pool if the body was read to its end, else closed.
+
+        Idempotent.
+        """
+
+
+class Transport(Protocol):
+    """Something that can carry requests to servers."""
+
+    async def send(self, request: Request) -> ByteStream:
+        """Send a request and wait for the reply's head. Any status is a reply.
+
+        Cancelling closes the socket, so that the server stops working on it.
+
+        Raises:
+            ConnectError: No connection could be made.
+            ConnectTimeoutError: Not within `request.connect_timeout`.
+            TransportError: The connection was lost before the head had come.
+        """
+
+    async def aclose(self) -> None:
+        """Close all connections. Idempotent."""

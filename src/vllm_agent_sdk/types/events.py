@@ -1,0 +1,448 @@
+"""What happens, as values: the events of a stream and of a run.
+
+One grammar serves the consumer of a stream, the log, the trace and the replay. Events are immutable
+and JSON both ways (`type` tells them apart); `match` works on the class.
+
+- Deltas (`TextDelta` … `UsageUpdated`) are what a model sends bit by bit. A client's stream yields
+  them bare; in a run they carry `run_id`, `time` and `agent_id`, and `seq` stays `None`: they are
+  not stored.
+- All other events of a run are stored, numbered by `seq`, and carry the version `v` of their form.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from vllm_agent_sdk.types.chat import ChatCompletion, CompletionUsage
+from vllm_agent_sdk.types.messages import AssistantMessage, Message, ToolCall, ToolMessage
+from vllm_agent_sdk.types.options import Limits
+from vllm_agent_sdk.types.results import ErrorInfo, Pending, RunResult, Usage
+from vllm_agent_sdk.types.tools import ToolSpec
+
+__all__ = [
+    "Checkpointed",
+    "ChoiceFinished",
+    "Compacted",
+    "Delta",
+    "Finished",
+    "HookRan",
+    "Interrupted",
+    "MessageAdded",
+    "ModelEnded",
+    "ModelStarted",
+    "Notice",
+    "PermissionAsked",
+    "PermissionDecided",
+    "ReasoningDelta",
+    "RefusalDelta",
+    "RunEnded",
+    "RunEvent",
+    "RunResumed",
+    "RunStarted",
+    "RunSuspended",
+    "SettingsChanged",
+    "StoredEvent",
+    "StreamEvent",
+    "SubagentEnded",
+    "SubagentStarted",
+    "TextDelta",
+    "Timing",
+    "ToolCallDelta",
+    "ToolCallReady",
+    "ToolEnded",
+    "ToolProgress",
+    "ToolStarted",
+    "TurnStarted",
+    "UsageUpdated",
+    "UserAnswered",
+    "UserAsked",
+    "decode_event",
+]
+
+#: The version of the stored form; an older one is brought up to it when a log is read.
+VERSION = 1
+
+
+def _version() -> int:
+    # A default of a factory is written even where defaults are omitted.
+    return VERSION
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """What all events of a run carry; `None` outside a run."""
+
+    run_id: str | None = None
+    seq: int | None = None
+    time: float | None = None
+    agent_id: str | None = None
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """How long a stream took, by a monotonic clock of ours.
+
+    Attributes:
+        first_token_s: From the call to the first text, reasoning or call, in seconds.
+        total_s: From the call to the end.
+        tokens_per_s: Output tokens after the first, by the time after it; `None` where the server
+            sent no usage or fewer than two tokens.
+        chunks: Chunks of the stream.
+    """
+
+    first_token_s: float | None
+    total_s: float
+    tokens_per_s: float | None
+    chunks: int
+
+
+# ── deltas ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class TextDelta(_Event, frozen=True, tag="text_delta"):
+    """A piece of the answer's text."""
+
+    text: str
+    choice: int = 0
+
+
+class ReasoningDelta(_Event, frozen=True, tag="reasoning_delta"):
+    """A piece of what the model thinks."""
+
+    text: str
+    choice: int = 0
+
+
+class RefusalDelta(_Event, frozen=True, tag="refusal_delta"):
+    """A piece of a refusal."""
+
+    text: str
+    choice: int = 0
+
+
+class ToolCallDelta(_Event, frozen=True, tag="tool_call_delta"):
+    """A piece of a call: `name` and `id` with the first one, then pieces of the arguments."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+    choice: int = 0
+
+
+class ToolCallReady(_Event, frozen=True, tag="tool_call_ready"):
+    """A call is whole, its arguments parsed."""
+
+    call: ToolCall
+    choice: int = 0
+
+
+class UsageUpdated(_Event, frozen=True, tag="usage_updated"):
+    """The server's count of tokens."""
+
+    usage: CompletionUsage
+
+
+class ChoiceFinished(_Event, frozen=True, tag="choice_finished"):
+    """A choice has ended.
+
+    Attributes:
+        finish_reason: The wire's: `stop`, `length`, `tool_calls`, `abort`, `repetition`, ….
+        stop_reason: The stop string or token id that matched, or `None`.
+    """
+
+    finish_reason: str
+    stop_reason: int | str | None = None
+    choice: int = 0
+
+
+class Finished(_Event, frozen=True, tag="finished"):
+    """The last event of a client's stream: the accumulated reply."""
+
+    completion: ChatCompletion[Any]
+    timing: Timing
+
+
+Delta: TypeAlias = (
+    TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | ToolCallReady | UsageUpdated
+)
+StreamEvent: TypeAlias = Delta | ChoiceFinished | Finished
+
+
+# ── a run's own events ───────────────────────────────────────────────────────────────────────────
+
+
+class StoredEvent(_Event, frozen=True, kw_only=True):
+    """Base of what is appended to the log."""
+
+    v: int = msgspec.field(default_factory=_version)
+
+
+class RunStarted(StoredEvent, frozen=True, tag="run_started"):
+    """A run begins, with everything that decides how it goes.
+
+    Attributes:
+        agent: The agent's name.
+        model: The served model's name.
+        instructions: The system text, or `None`.
+        tools: What can be called.
+        limits: What may be used.
+        sampling: The sampling fields as they are sent.
+        tool_choice: For the first turn.
+        turn_mode: `plain`, `native`, `required`, `guided` or `envelope`.
+        turn_mode_reason: Why this one.
+        dialect: How the history is written: `native` or `text`.
+        examples: Worked turns before the conversation.
+        history: What was said before this run.
+    """
+
+    agent: str | None = None
+    model: str | None = None
+    instructions: str | None = None
+    tools: list[ToolSpec] = []
+    limits: Limits = msgspec.field(default_factory=Limits)
+    sampling: dict[str, Any] = {}
+    tool_choice: str | dict[str, Any] | None = None
+    turn_mode: str = "plain"
+    turn_mode_reason: str = ""
+    dialect: str = "native"
+    examples: list[Message] = []
+    history: list[Message] = []
+
+
+class MessageAdded(StoredEvent, frozen=True, tag="message_added"):
+    """A message that neither the model nor a tool wrote entered the conversation.
+
+    Attributes:
+        when: `prompt`, `after`, `steer`, `interrupt`, `repair` or `notification`.
+    """
+
+    message: Message
+    when: str = "prompt"
+
+
+class TurnStarted(StoredEvent, frozen=True, tag="turn_started"):
+    """The next model call is being prepared. `turn` counts from 1."""
+
+    turn: int
+
+
+class ModelStarted(StoredEvent, frozen=True, tag="model_started"):
+    """A request goes out.
+
+    Attributes:
+        request: The body as sent, after defaults, without the messages' bodies.
+    """
+
+    turn: int
+    request: dict[str, Any] = {}
+
+
+class ModelEnded(StoredEvent, frozen=True, tag="model_ended"):
+    """A model call has ended, well or not.
+
+    Attributes:
+        message: What the model said, whole or as far as it came.
+        error: Why the call failed, or `None`.
+        finish_reason: The server's.
+        usage: The call's tokens.
+    """
+
+    turn: int
+    message: AssistantMessage | None = None
+    error: ErrorInfo | None = None
+    finish_reason: str | None = None
+    usage: Usage = msgspec.field(default_factory=Usage)
+    duration_s: float = 0.0
+    ttft_s: float | None = None
+    request_id: str | None = None
+
+
+class PermissionAsked(StoredEvent, frozen=True, tag="permission_asked"):
+    """A call waits for a yes or no."""
+
+    call: ToolCall
+    reason: str = ""
+
+
+class PermissionDecided(StoredEvent, frozen=True, tag="permission_decided"):
+    """A call may run, or not. `decision` is `allow` or `deny`."""
+
+    call_id: str
+    decision: str
+    reason: str = ""
+
+
+class UserAsked(StoredEvent, frozen=True, tag="user_asked"):
+    """The model asks the user."""
+
+    call_id: str
+    questions: list[dict[str, Any]] = []
+
+
+class UserAnswered(StoredEvent, frozen=True, tag="user_answered"):
+    """The user has answered."""
+
+    call_id: str
+    answers: dict[str, Any] = {}
+
+
+class HookRan(StoredEvent, frozen=True, tag="hook_ran"):
+    """A hook has run, with what it returned."""
+
+    hook: str
+    event: str
+    output: dict[str, Any] | None = None
+    error: ErrorInfo | None = None
+
+
+class ToolStarted(StoredEvent, frozen=True, tag="tool_started"):
+    """A tool is about to run; stored before it does."""
+
+    call: ToolCall
+
+
+class ToolProgress(_Event, frozen=True, tag="tool_progress"):
+    """A tool tells how far it is; not stored."""
+
+    call_id: str
+    message: str
+    fraction: float | None = None
+
+
+class ToolEnded(StoredEvent, frozen=True, tag="tool_ended"):
+    """A call is answered.
+
+    Attributes:
+        name: The tool's name.
+        message: What the model is told.
+        executed: False if the tool was never entered.
+        repairs: What was repaired in the arguments.
+    """
+
+    name: str
+    message: ToolMessage
+    executed: bool = True
+    repairs: tuple[str, ...] = ()
+    duration_s: float = 0.0
+
+
+class Compacted(StoredEvent, frozen=True, tag="compacted"):
+    """Older messages were replaced by a summary."""
+
+    messages: int
+    summary: str
+
+
+class SubagentStarted(StoredEvent, frozen=True, tag="subagent_started"):
+    """A subagent's run begins."""
+
+    call_id: str
+    agent: str
+
+
+class SubagentEnded(StoredEvent, frozen=True, tag="subagent_ended"):
+    """A subagent's run has ended."""
+
+    call_id: str
+    stop_reason: str
+    usage: Usage = msgspec.field(default_factory=Usage)
+
+
+class Checkpointed(StoredEvent, frozen=True, tag="checkpointed"):
+    """The files were kept as they are."""
+
+    checkpoint: str
+
+
+class SettingsChanged(StoredEvent, frozen=True, tag="settings_changed"):
+    """Tools, model, mode, turn mode or options have changed; counts from the next turn on."""
+
+    what: str
+    old: Any = None
+    new: Any = None
+    reason: str = ""
+
+
+class Interrupted(StoredEvent, frozen=True, tag="interrupted"):
+    """The run is to end now. `by` is `user` or the limit that was reached."""
+
+    by: str = "user"
+
+
+class Notice(StoredEvent, frozen=True, tag="notice"):
+    """Something the user should know. `code` is stable, `text` is for people."""
+
+    code: str
+    text: str
+
+
+class RunSuspended(StoredEvent, frozen=True, tag="run_suspended"):
+    """The run stands still until what it waits for is answered."""
+
+    waiting: list[Pending]
+
+
+class RunResumed(StoredEvent, frozen=True, tag="run_resumed"):
+    """A run that stood still, or had crashed, goes on."""
+
+    reason: str = ""
+
+
+class RunEnded(StoredEvent, frozen=True, tag="run_ended"):
+    """The last event of a run, exactly one."""
+
+    result: RunResult[Any]
+
+
+RunEvent: TypeAlias = (
+    Delta
+    | RunStarted
+    | MessageAdded
+    | TurnStarted
+    | ModelStarted
+    | ModelEnded
+    | PermissionAsked
+    | PermissionDecided
+    | UserAsked
+    | UserAnswered
+    | HookRan
+    | ToolStarted
+    | ToolProgress
+    | ToolEnded
+    | Compacted
+    | SubagentStarted
+    | SubagentEnded
+    | Checkpointed
+    | SettingsChanged
+    | Interrupted
+    | Notice
+    | RunSuspended
+    | RunResumed
+    | RunEnded
+)
+
+_decoder: list[msgspec.json.Decoder[RunEvent]] = []
+
+
+def decode_event(line: bytes) -> RunEvent:
+    """Read one line of a log back.
+
+    Raises:
+        msgspec.DecodeError: The line is no event.
+    """
+    if not _decoder:
+        _decoder.append(msgspec.json.Decoder(RunEvent))
+    return _decoder[0].decode(line)
+
+
+def stamp(event: _Event, run_id: str, agent_id: str, time: float, seq: int | None = None) -> None:
+    """Set what an event of a run carries, before anyone else has seen it.
+
+    Raises nothing; the event is new and owned by the caller, which is why it may be changed.
+    """
+    force = msgspec.structs.force_setattr
+    force(event, "run_id", run_id)
+    force(event, "agent_id", agent_id)
+    force(event, "time", time)
+    force(event, "seq", seq)
