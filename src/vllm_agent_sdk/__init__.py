@@ -1,0 +1,173 @@
+"""Everything between a Python program and its own vLLM servers.
+
+`from vllm_agent_sdk import AsyncVLLM, Agent, tool` is where to begin. Every public name is here,
+imported when it is first used: importing the package alone costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# fmt: off
+if TYPE_CHECKING:
+    __version__: str
+
+    from vllm_agent_sdk.agent.tools import (
+        tool,
+    )
+    from vllm_agent_sdk.client.streams import (
+        ChatChunkStream, ChatStream,
+    )
+    from vllm_agent_sdk.client.vllm import (
+        AsyncVLLM,
+    )
+    from vllm_agent_sdk.errors import (
+        AuthenticationError, BadRequestError, BudgetExceededError, CheckpointNotFoundError,
+        CircuitOpenError, ClientClosedError, ConflictError, ConnectError, ConnectTimeoutError,
+        ConstraintIgnoredError, ContextLengthError, EngineDeadError, FirstTokenTimeoutError,
+        HookError, IdleTimeoutError, InternalServerError, LocalServerError, MCPError,
+        ModelNotFoundError, NotFoundError, NotImplementedByModelError, OutputError,
+        OutputStalledError, OutputValidationError, PermissionDeniedError, ProtocolError,
+        RateLimitError, RunError, SchemaError, ServerError, ServerOverloadedError, SessionError,
+        SessionLockedError, SessionNotFoundError, StoreError, StreamError, StreamFailedError,
+        StreamTruncatedError, ToolArgumentsError, ToolCallMissingError, ToolDeniedError,
+        ToolError, TotalTimeoutError, TransportError, UnprocessableEntityError,
+        UnsupportedByServerError, UnsupportedControlError, UnsupportedHookOutputError, UsageError,
+        VLLMError,
+    )
+    from vllm_agent_sdk.types.chat import (
+        ChatCompletion, ChatCompletionChunk, ChatDefaults, ChatParams, CompletionUsage,
+    )
+    from vllm_agent_sdk.types.events import (
+        Checkpointed, ChoiceFinished, Compacted, Finished, HookRan, Interrupted, MessageAdded,
+        ModelEnded, ModelStarted, Notice, PermissionAsked, PermissionDecided, ReasoningDelta,
+        RefusalDelta, RunEnded, RunEvent, RunResumed, RunStarted, RunSuspended, SettingsChanged,
+        StreamEvent, SubagentEnded, SubagentStarted, TextDelta, Timing, ToolCallDelta,
+        ToolCallReady, ToolEnded, ToolProgress, ToolStarted, TurnStarted, UsageUpdated,
+        UserAnswered, UserAsked,
+    )
+    from vllm_agent_sdk.types.messages import (
+        AssistantMessage, AudioBlock, ContentBlock, FileBlock, ImageBlock, Message, Prompt,
+        ReasoningBlock, SystemMessage, TextBlock, ToolCall, ToolMessage, UserMessage, VideoBlock,
+    )
+    from vllm_agent_sdk.types.options import (
+        HTTPOptions, Limits, Sampling, Timeout,
+    )
+    from vllm_agent_sdk.types.protocols import (
+        Tool,
+    )
+    from vllm_agent_sdk.types.results import (
+        ErrorInfo, Pending, RunResult, StopReason, Usage,
+    )
+    from vllm_agent_sdk.types.server import (
+        ModelInfo, ModelList, TokenizeReply,
+    )
+    from vllm_agent_sdk.types.tools import (
+        RunContext, ToolOutput, ToolSpec,
+    )
+
+_MODULES = {
+    "agent.tools": (
+        "tool",
+    ),
+    "client.streams": (
+        "ChatChunkStream", "ChatStream",
+    ),
+    "client.vllm": (
+        "AsyncVLLM",
+    ),
+    "errors": (
+        "AuthenticationError", "BadRequestError", "BudgetExceededError",
+        "CheckpointNotFoundError", "CircuitOpenError", "ClientClosedError", "ConflictError",
+        "ConnectError", "ConnectTimeoutError", "ConstraintIgnoredError", "ContextLengthError",
+        "EngineDeadError", "FirstTokenTimeoutError", "HookError", "IdleTimeoutError",
+        "InternalServerError", "LocalServerError", "MCPError", "ModelNotFoundError",
+        "NotFoundError", "NotImplementedByModelError", "OutputError", "OutputStalledError",
+        "OutputValidationError", "PermissionDeniedError", "ProtocolError", "RateLimitError",
+        "RunError", "SchemaError", "ServerError", "ServerOverloadedError", "SessionError",
+        "SessionLockedError", "SessionNotFoundError", "StoreError", "StreamError",
+        "StreamFailedError", "StreamTruncatedError", "ToolArgumentsError", "ToolCallMissingError",
+        "ToolDeniedError", "ToolError", "TotalTimeoutError", "TransportError",
+        "UnprocessableEntityError", "UnsupportedByServerError", "UnsupportedControlError",
+        "UnsupportedHookOutputError", "UsageError", "VLLMError",
+    ),
+    "types.chat": (
+        "ChatCompletion", "ChatCompletionChunk", "ChatDefaults", "ChatParams", "CompletionUsage",
+    ),
+    "types.events": (
+        "Checkpointed", "ChoiceFinished", "Compacted", "Finished", "HookRan", "Interrupted",
+        "MessageAdded", "ModelEnded", "ModelStarted", "Notice", "PermissionAsked",
+        "PermissionDecided", "ReasoningDelta", "RefusalDelta", "RunEnded", "RunEvent",
+        "RunResumed", "RunStarted", "RunSuspended", "SettingsChanged", "StreamEvent",
+        "SubagentEnded", "SubagentStarted", "TextDelta", "Timing", "ToolCallDelta",
+        "ToolCallReady", "ToolEnded", "ToolProgress", "ToolStarted", "TurnStarted",
+        "UsageUpdated", "UserAnswered", "UserAsked",
+    ),
+    "types.messages": (
+        "AssistantMessage", "AudioBlock", "ContentBlock", "FileBlock", "ImageBlock", "Message",
+        "Prompt", "ReasoningBlock", "SystemMessage", "TextBlock", "ToolCall", "ToolMessage",
+        "UserMessage", "VideoBlock",
+    ),
+    "types.options": (
+        "HTTPOptions", "Limits", "Sampling", "Timeout",
+    ),
+    "types.protocols": (
+        "Tool",
+    ),
+    "types.results": (
+        "ErrorInfo", "Pending", "RunResult", "StopReason", "Usage",
+    ),
+    "types.server": (
+        "ModelInfo", "ModelList", "TokenizeReply",
+    ),
+    "types.tools": (
+        "RunContext", "ToolOutput", "ToolSpec",
+    ),
+}
+
+__all__ = [
+    "AssistantMessage", "AsyncVLLM", "AudioBlock", "AuthenticationError", "BadRequestError",
+    "BudgetExceededError", "ChatChunkStream", "ChatCompletion", "ChatCompletionChunk",
+    "ChatDefaults", "ChatParams", "ChatStream", "CheckpointNotFoundError", "Checkpointed",
+    "ChoiceFinished", "CircuitOpenError", "ClientClosedError", "Compacted", "CompletionUsage",
+    "ConflictError", "ConnectError", "ConnectTimeoutError", "ConstraintIgnoredError",
+    "ContentBlock", "ContextLengthError", "EngineDeadError", "ErrorInfo", "FileBlock", "Finished",
+    "FirstTokenTimeoutError", "HTTPOptions", "HookError", "HookRan", "IdleTimeoutError",
+    "ImageBlock", "InternalServerError", "Interrupted", "Limits", "LocalServerError", "MCPError",
+    "Message", "MessageAdded", "ModelEnded", "ModelInfo", "ModelList", "ModelNotFoundError",
+    "ModelStarted", "NotFoundError", "NotImplementedByModelError", "Notice", "OutputError",
+    "OutputStalledError", "OutputValidationError", "Pending", "PermissionAsked",
+    "PermissionDecided", "PermissionDeniedError", "Prompt", "ProtocolError", "RateLimitError",
+    "ReasoningBlock", "ReasoningDelta", "RefusalDelta", "RunContext", "RunEnded", "RunError",
+    "RunEvent", "RunResult", "RunResumed", "RunStarted", "RunSuspended", "Sampling",
+    "SchemaError", "ServerError", "ServerOverloadedError", "SessionError", "SessionLockedError",
+    "SessionNotFoundError", "SettingsChanged", "StopReason", "StoreError", "StreamError",
+    "StreamEvent", "StreamFailedError", "StreamTruncatedError", "SubagentEnded",
+    "SubagentStarted", "SystemMessage", "TextBlock", "TextDelta", "Timeout", "Timing",
+    "TokenizeReply", "Tool", "ToolArgumentsError", "ToolCall", "ToolCallDelta",
+    "ToolCallMissingError", "ToolCallReady", "ToolDeniedError", "ToolEnded", "ToolError",
+    "ToolMessage", "ToolOutput", "ToolProgress", "ToolSpec", "ToolStarted", "TotalTimeoutError",
+    "TransportError", "TurnStarted", "UnprocessableEntityError", "UnsupportedByServerError",
+    "UnsupportedControlError", "UnsupportedHookOutputError", "Usage", "UsageError",
+    "UsageUpdated", "UserAnswered", "UserAsked", "UserMessage", "VLLMError", "VideoBlock", "tool",
+]
+# fmt: on
+
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vllm-agent-sdk")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

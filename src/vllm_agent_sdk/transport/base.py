@@ -6,7 +6,7 @@ is an error. Its only failures are `ConnectError`, `ConnectTimeoutError` and `Tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from vllm_agent_sdk.errors import VLLMError
@@ -24,6 +24,7 @@ class Request(Record, frozen=True):
         headers: Header names (lower case) and values.
         body: The bytes to send; `None` for none.
         connect_timeout: Seconds for the connection, TLS included; `None` for no limit.
+        connected: Called when a connection is there and the request is about to be written.
     """
 
     method: str
@@ -31,6 +32,7 @@ class Request(Record, frozen=True):
     headers: Mapping[str, str]
     body: bytes | None = None
     connect_timeout: float | None = None
+    connected: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         # Headers hold the key: they are never shown.

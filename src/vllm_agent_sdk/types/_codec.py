@@ -21,6 +21,7 @@ import msgspec
 from vllm_agent_sdk.errors import ProtocolError, UsageError
 
 __all__ = [
+    "Fact",
     "Raw",
     "Record",
     "decode",
@@ -40,6 +41,10 @@ Raw = msgspec.Raw
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of small frozen values (options, facts); fields are keywords."""
+
+
+class Fact(msgspec.Struct, frozen=True, gc=False):
+    """Base of small frozen values that are made often; fields are positional."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -1,0 +1,279 @@
+"""Chunks of a chat stream to events and, in the end, the whole reply.
+
+1. Text is never de-duplicated, trimmed or re-ordered: deltas `2`, `2` give `22`.
+2. Complete means: no error frame, and a finish reason for each choice that was asked for.
+   `[DONE]` proves nothing (vLLM sends it after an error too).
+3. Calls are merged entry by entry: one chunk may hold two entries of one index; a new id or another
+   name on an index opens a new call (gigachat always sends index 0); an entry without index belongs
+   to the last call unless it brings a new id.
+4. Arguments are parsed once, when their choice ends; a failure to parse is data, not an exception.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm_agent_sdk._core.failures import stream_failure
+from vllm_agent_sdk.errors import StreamTruncatedError
+from vllm_agent_sdk.types.chat import (
+    ChatChoice,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatMessage,
+    ChatToolCall,
+    ChunkChoice,
+    CompletionUsage,
+    FunctionCall,
+)
+from vllm_agent_sdk.types.events import (
+    ChoiceFinished,
+    ReasoningDelta,
+    RefusalDelta,
+    StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    UsageUpdated,
+)
+from vllm_agent_sdk.types.messages import ToolCall
+
+__all__ = ["ChatAccumulator"]
+
+
+class _Call:
+    """A call as it comes in."""
+
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+
+
+class _Choice:
+    """A choice as it comes in."""
+
+    __slots__ = (
+        "by_index", "calls", "finish_reason", "logprobs", "reasoning", "refusal", "stop_reason",
+        "text", "token_ids",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
+        self.calls: list[_Call] = []
+        self.by_index: dict[int, int] = {}
+        self.finish_reason: str | None = None
+        self.stop_reason: int | str | None = None
+        self.logprobs: list[Any] = []
+        self.token_ids: list[int] | None = None
+
+    def place(self, entry: ChatToolCall) -> int:
+        """Find the call an entry belongs to, or open a new one; give its position."""
+        name = entry.function.name if entry.function else None
+        if entry.index is None:
+            at = len(self.calls) - 1 if self.calls else None
+        else:
+            at = self.by_index.get(entry.index)
+        if at is not None:
+            call = self.calls[at]
+            other_id = entry.id and call.id and entry.id != call.id
+            other_name = name and call.name and name != call.name
+            if not (other_id or other_name):
+                return at
+        self.calls.append(_Call())
+        at = len(self.calls) - 1
+        if entry.index is not None:
+            self.by_index[entry.index] = at
+        return at
+
+
+class ChatAccumulator:
+    """Folds the chunks of one stream.
+
+    Args:
+        choices: How many choices were asked for (`n`).
+        offered: The names of the tools that may be called; a call of another is `unexpected`.
+            `None` for unknown.
+    """
+
+    def __init__(self, choices: int = 1, offered: frozenset[str] | None = None) -> None:
+        self._expected = choices
+        self._offered = offered
+        self._choices: dict[int, _Choice] = {}
+        self._head = ChatCompletionChunk()
+        self._fingerprint: str | None = None
+        self._metrics: Any = None
+        self.usage: CompletionUsage | None = None
+        self.chunks = 0
+
+    @property
+    def complete(self) -> bool:
+        """True when every choice that was asked for has its finish reason."""
+        finished = sum(choice.finish_reason is not None for choice in self._choices.values())
+        return finished >= self._expected
+
+    def push(self, chunk: ChatCompletionChunk) -> list[StreamEvent]:
+        """Take a chunk; give the events it makes.
+
+        Raises:
+            StreamFailedError: The chunk is the server's error frame.
+        """
+        if chunk.error is not None:
+            raise stream_failure(chunk.error)
+        if self.chunks == 0:
+            self._head = chunk
+        self.chunks += 1
+        events: list[StreamEvent] = []
+        for part in chunk.choices or ():
+            self._push_choice(part, events)
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+            events.append(UsageUpdated(chunk.usage))
+        if chunk.system_fingerprint is not None:
+            self._fingerprint = chunk.system_fingerprint
+        if chunk.metrics is not None:
+            self._metrics = chunk.metrics
+        return events
+
+    def _push_choice(self, part: ChunkChoice, events: list[StreamEvent]) -> None:
+        index = part.index
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = _Choice()
+        delta = part.delta
+        if delta is not None:
+            reasoning = delta.reasoning or delta.reasoning_content
+            if reasoning:
+                choice.reasoning.append(reasoning)
+                events.append(ReasoningDelta(reasoning, index))
+            text = delta.content
+            if text:
+                choice.text.append(text)
+                events.append(TextDelta(text, index))
+            if delta.refusal:
+                choice.refusal.append(delta.refusal)
+                events.append(RefusalDelta(delta.refusal, index))
+            if delta.tool_calls:
+                self._push_calls(choice, delta.tool_calls, index, events)
+        if part.token_ids:
+            choice.token_ids = (choice.token_ids or []) + part.token_ids
+        if part.logprobs is not None:
+            choice.logprobs.append(part.logprobs)
+        if part.finish_reason is not None:
+            choice.finish_reason = part.finish_reason
+            choice.stop_reason = part.stop_reason
+            for position, _ in enumerate(choice.calls):
+                events.append(ToolCallReady(self._call(choice, position), index))
+            events.append(ChoiceFinished(part.finish_reason, part.stop_reason, index))
+
+    @staticmethod
+    def _push_calls(
+        choice: _Choice, entries: list[ChatToolCall], index: int, events: list[StreamEvent]
+    ) -> None:
+        for entry in entries:
+            position = choice.place(entry)
+            call = choice.calls[position]
+            new_id = entry.id if entry.id and not call.id else None
+            if new_id:
+                call.id = new_id
+            function = entry.function
+            new_name, arguments = None, ""
+            if function is not None:
+                if function.name and not call.name:
+                    call.name = new_name = function.name
+                arguments = function.arguments or ""
+                if arguments:
+                    call.arguments.append(arguments)
+            if new_id or new_name or arguments:
+                events.append(ToolCallDelta(position, new_id, new_name, arguments, index))
+
+    def _call(self, choice: _Choice, position: int) -> ToolCall:
+        call = choice.calls[position]
+        return ToolCall.from_text(
+            call.id or f"call_{position}",
+            call.name,
+            "".join(call.arguments),
+            unexpected=self._offered is not None and call.name not in self._offered,
+        )
+
+    def snapshot(self) -> ChatCompletion[Any]:
+        """Give the reply as far as it has come."""
+        head = self._head
+        return ChatCompletion(
+            id=head.id or "",
+            created=head.created or 0,
+            model=head.model or "",
+            choices=[self._whole(index) for index in sorted(self._choices)],
+            system_fingerprint=self._fingerprint,
+            usage=self.usage,
+            prompt_token_ids=head.prompt_token_ids,
+            prompt_text=head.prompt_text,
+            metrics=self._metrics,
+        )
+
+    def _whole(self, index: int) -> ChatChoice:
+        choice = self._choices[index]
+        calls = [
+            ChatToolCall(
+                id=call.id or f"call_{position}",
+                type="function",
+                function=FunctionCall(call.name, "".join(call.arguments)),
+            )
+            for position, call in enumerate(choice.calls)
+        ]
+        message = ChatMessage(
+            role="assistant",
+            content="".join(choice.text) if choice.text else None,
+            refusal="".join(choice.refusal) or None,
+            tool_calls=calls or None,
+            reasoning="".join(choice.reasoning) or None,
+        )
+        return ChatChoice(
+            index=index,
+            message=message,
+            logprobs=_joined_logprobs(choice.logprobs),
+            finish_reason=choice.finish_reason,
+            stop_reason=choice.stop_reason,
+            token_ids=choice.token_ids,
+        )
+
+    def finish(self) -> ChatCompletion[Any]:
+        """Give the whole reply at the end of the stream.
+
+        Raises:
+            StreamTruncatedError: It is not complete; `partial` holds what had come.
+        """
+        reply = self.snapshot()
+        if not self.complete:
+            raise StreamTruncatedError(
+                "The stream ended before the reply was complete: "
+                f"{self._open()} without a finish reason after {self.chunks} chunks.",
+                partial=reply,
+            )
+        return reply
+
+    def _open(self) -> str:
+        missing = [
+            index
+            for index in range(self._expected)
+            if index not in self._choices or self._choices[index].finish_reason is None
+        ]
+        if self._expected == 1:
+            return "the reply is"
+        return f"{len(missing)} of {self._expected} choices are"
+
+
+def _joined_logprobs(parts: list[Any]) -> Any:
+    """Join the log probabilities of a choice's chunks (lists by key, `content` above all)."""
+    if not parts:
+        return None
+    joined: dict[str, list[Any]] = {}
+    for part in parts:
+        if isinstance(part, dict):
+            for key, value in part.items():
+                if isinstance(value, list):
+                    joined.setdefault(key, []).extend(value)
+    return joined

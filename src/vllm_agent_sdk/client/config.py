@@ -1,0 +1,173 @@
+"""Where the server is, and what is sent to it by default: explicit, then environment, then default.
+
+The only module of the client that reads the environment, and only when a client is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types.options import HTTPOptions, Timeout
+
+__all__ = ["Config", "resolve"]
+
+DEFAULT_BASE_URL = "http://127.0.0.1:8000/v1"
+URL_VARIABLES = ("VLLM_BASE_URL", "VLLM_API_BASE", "OPENAI_BASE_URL")
+
+#: Endpoint paths that people paste with the address; longest first.
+ENDPOINTS = (
+    "/chat/completions",
+    "/audio/transcriptions",
+    "/audio/translations",
+    "/completions",
+    "/embeddings",
+    "/responses",
+    "/tokenize",
+    "/detokenize",
+    "/messages",
+    "/models",
+    "/health",
+    "/version",
+    "/metrics",
+)
+
+
+class Config:
+    """A client's settings, resolved once. The key is held by a closure, so that nothing shows it.
+
+    Attributes:
+        base_url: With `/v1`, without a trailing slash.
+        root_url: Where the routes outside `/v1` live.
+        model: The model that calls use when they name none, or `None`.
+        timeout: The clocks of a call.
+        http: How HTTP is spoken.
+        has_key: True if a key is sent.
+    """
+
+    __slots__ = ("authorization", "base_url", "has_key", "http", "model", "root_url", "timeout")
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        model: str | None,
+        timeout: Timeout,
+        http: HTTPOptions,
+    ) -> None:
+        self.base_url = base_url
+        self.root_url = (http.root_url or base_url.removesuffix("/v1")).rstrip("/")
+        self.model = model
+        self.timeout = timeout
+        self.http = http
+        self.has_key = api_key is not None
+        self.authorization: Callable[[], str] = lambda: f"Bearer {api_key}"
+
+    def __repr__(self) -> str:
+        return (
+            f"Config({self.base_url}, model={self.model!r}, key={'set' if self.has_key else None})"
+        )
+
+
+def resolve(
+    env: Mapping[str, str],
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    model: str | None = None,
+    timeout: Timeout | float | None = None,
+    http: HTTPOptions | None = None,
+) -> Config:
+    """Resolve a client's settings. Empty strings count as unset.
+
+    Args:
+        env: The environment; these variables are read: `VLLM_BASE_URL`, `VLLM_API_BASE`,
+            `OPENAI_BASE_URL`, `VLLM_API_KEY`, `OPENAI_API_KEY` (only where the address came from
+            `OPENAI_BASE_URL`: a cloud's key must not go to another host), `VLLM_MODEL`,
+            `VLLM_TIMEOUT` (seconds in all).
+        base_url: The server's address, in any form.
+        api_key: The bearer key.
+        model: The model for calls that name none.
+        timeout: The clocks, or seconds in all.
+        http: How HTTP is spoken.
+
+    Raises:
+        UsageError: An address or a number cannot be used; the message names the variable.
+    """
+    url, source = _first(
+        ("base_url=", base_url), *((name, env.get(name)) for name in URL_VARIABLES)
+    )
+    variables = ["VLLM_API_KEY", *(["OPENAI_API_KEY"] if source == "OPENAI_BASE_URL" else [])]
+    key, key_source = _first(("api_key=", api_key), *((name, env.get(name)) for name in variables))
+    if key is not None and (not key.isascii() or not key.isprintable() or key != key.strip()):
+        raise UsageError(
+            f"The key from {key_source} holds a line break, blank or other character that no HTTP "
+            "header can carry; was it read from a file without stripping it?"
+        )
+    return Config(
+        normalise_url(url, source) if url else DEFAULT_BASE_URL,
+        key,
+        _first(("model=", model), ("VLLM_MODEL", env.get("VLLM_MODEL")))[0],
+        _timeout(timeout, env.get("VLLM_TIMEOUT")),
+        http or HTTPOptions(),
+    )
+
+
+def _first(*options: tuple[str, str | None]) -> tuple[str | None, str]:
+    for source, value in options:
+        if value is not None and value.strip():
+            return value, source
+    return None, ""
+
+
+def _timeout(given: Timeout | float | None, variable: str | None) -> Timeout:
+    if given is not None:
+        return as_timeout(given)
+    if variable is None or not variable.strip():
+        return Timeout()
+    try:
+        return Timeout(total=float(variable))
+    except ValueError:
+        raise UsageError(f"VLLM_TIMEOUT={variable!r} is no number of seconds.") from None
+
+
+def as_timeout(given: Timeout | float) -> Timeout:
+    """Take seconds for the total, or a `Timeout` as it is."""
+    if isinstance(given, Timeout):
+        return given
+    try:
+        return Timeout(total=float(given))
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"timeout= takes seconds or a Timeout, not {type(given).__name__}."
+        ) from None
+
+
+def normalise_url(url: str, source: str = "base_url=") -> str:
+    """Give the base URL, with `/v1`, of any form of a server's address.
+
+    With or without `/v1`, with or without a trailing slash, or cut back from an endpoint's path.
+    """
+    parts = urlsplit(url.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        hint = f"http://{url.strip()}" if "://" not in url else "http://127.0.0.1:8000/v1"
+        raise UsageError(f"{source} {url!r} is no http(s) address; write it like {hint!r}.")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise UsageError(
+            f"{source} {url!r} has a port that is no number from 0 to 65535."
+        ) from None
+    if parts.username or parts.password:
+        raise UsageError(f"{source} holds a user or password; give the key as api_key= instead.")
+    if parts.query or parts.fragment:
+        raise UsageError(f"{source} {url!r} has a query or fragment; a base address has none.")
+    path = parts.path.rstrip("/")
+    for endpoint in ENDPOINTS:
+        if path.endswith(endpoint):
+            path = path.removesuffix(endpoint).rstrip("/")
+            break
+    if not path.endswith("/v1"):
+        path += "/v1"
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))

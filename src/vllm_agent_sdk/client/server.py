@@ -1,0 +1,184 @@
+"""What a server tells of itself: `vllm.models`, `vllm.server`, tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from vllm_agent_sdk._core.transcript import wire_messages
+from vllm_agent_sdk.client.requests import wire_tool
+from vllm_agent_sdk.errors import (
+    ModelNotFoundError,
+    ServerError,
+    TransportError,
+    UsageError,
+    VLLMError,
+)
+from vllm_agent_sdk.types.chat import WireMessage
+from vllm_agent_sdk.types.options import Timeout
+from vllm_agent_sdk.types.server import (
+    DetokenizeReply,
+    ModelInfo,
+    ModelList,
+    TokenizeReply,
+    decode_models,
+    decode_text,
+    decode_tokens,
+    decode_version,
+)
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.client.vllm import AsyncVLLM
+
+__all__ = ["Models", "Server", "Tokens"]
+
+
+class Models:
+    """The models that the server serves (`/v1/models`)."""
+
+    def __init__(self, client: AsyncVLLM) -> None:
+        self._client = client
+
+    async def list(self, *, timeout: Timeout | float | None = None) -> ModelList:
+        """List the models, LoRA adapters among them."""
+        whole = await self._client.get("/models", timeout=timeout)
+        models = decode_models(whole)
+        models.__dict__["_raw"] = whole
+        return models
+
+    async def retrieve(self, id: str, *, timeout: Timeout | float | None = None) -> ModelInfo:
+        """Give one model's card (vLLM has no route for one: the list is filtered).
+
+        Raises:
+            ModelNotFoundError: There is none of this name; `known` holds the names there are.
+        """
+        cards = (await self.list(timeout=timeout)).data
+        for card in cards:
+            if card.id == id:
+                return card
+        known = tuple(card.id for card in cards)
+        raise ModelNotFoundError(
+            f"The server does not serve {id!r}; it serves {', '.join(known) or 'nothing'}.",
+            status=404,
+            known=known,
+        )
+
+
+class Server:
+    """The server itself."""
+
+    def __init__(self, client: AsyncVLLM) -> None:
+        self._client = client
+
+    async def health(self, *, timeout: Timeout | float | None = None) -> bool:
+        """Tell whether `/health` says yes: the engine lives. It does not test generation.
+
+        Raises:
+            TransportError: Nobody answers.
+        """
+        try:
+            await self._client.get("/health", root=True, timeout=timeout)
+        except ServerError as error:
+            if error.status == 503:
+                return False
+            raise
+        return True
+
+    async def wait_until_ready(
+        self,
+        *,
+        timeout: float = 600.0,
+        interval: float = 0.5,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> None:
+        """Wait until `/health` says yes.
+
+        Args:
+            timeout: Seconds until it gives up.
+            interval: Seconds between two questions.
+            progress: Called after each question with the seconds so far and the last answer.
+
+        Raises:
+            TransportError: It did not say yes in time; the cause is the last answer.
+        """
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while True:
+            said: VLLMError | None = None
+            try:
+                if await self.health(timeout=min(10.0, timeout)):
+                    return
+                answer = "its engine is not alive"
+            except VLLMError as error:
+                if isinstance(error, UsageError):
+                    raise
+                said, answer = error, str(error)
+            waited = loop.time() - begun
+            if progress is not None:
+                progress(waited, answer)
+            if waited + interval > timeout:
+                raise TransportError(
+                    f"The server at {self._client.base_url} was not ready within {timeout} s: "
+                    f"{answer}"
+                ) from said
+            await asyncio.sleep(interval)
+
+    async def version(self, *, timeout: Timeout | float | None = None) -> str:
+        """Give the server's version, such as `"0.32.0"`."""
+        return decode_version(
+            await self._client.get("/version", root=True, timeout=timeout)
+        ).version
+
+
+class Tokens:
+    """Counting tokens as the server does."""
+
+    def __init__(self, client: AsyncVLLM) -> None:
+        self._client = client
+
+    async def tokenize(
+        self,
+        prompt: str | None = None,
+        *,
+        messages: Iterable[WireMessage] | None = None,
+        tools: Iterable[Any] | None = None,
+        model: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        return_token_strs: bool = False,
+        timeout: Timeout | float | None = None,
+    ) -> TokenizeReply:
+        """Tokenise a text, or a conversation with its tools as the chat template renders them.
+
+        Raises:
+            UsageError: Neither or both of `prompt` and `messages` are given.
+            UnsupportedByServerError: A proxy does not pass `/tokenize` on.
+        """
+        if (prompt is None) == (messages is None):
+            raise UsageError("tokenize() takes either a prompt or messages=.")
+        body: dict[str, Any] = {"model": await self._client.resolve_model(model)}
+        if messages is None:
+            if tools is not None or chat_template_kwargs is not None:
+                raise UsageError("tools= and chat_template_kwargs= go with messages=.")
+            body["prompt"] = prompt
+        else:
+            body["messages"] = wire_messages(messages)
+            if tools is not None:
+                body["tools"] = [wire_tool(tool) for tool in tools]
+            if chat_template_kwargs is not None:
+                body["chat_template_kwargs"] = chat_template_kwargs
+        if return_token_strs:
+            body["return_token_strs"] = True
+        reply = await self._client.post("/tokenize", body, timeout=timeout)
+        return decode_tokens(reply)
+
+    async def detokenize(
+        self,
+        tokens: Iterable[int],
+        *,
+        model: str | None = None,
+        timeout: Timeout | float | None = None,
+    ) -> DetokenizeReply:
+        """Give the text of token ids."""
+        body = {"model": await self._client.resolve_model(model), "tokens": list(tokens)}
+        return decode_text(await self._client.post("/detokenize", body, timeout=timeout))

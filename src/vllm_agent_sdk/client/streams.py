@@ -1,0 +1,308 @@
+"""Streams of a chat completion: typed events, or the wire's chunks.
+
+A stream ends in exactly one `Finished`, or raises with the partial reply attached. It is a class,
+not a generator: nothing is held across a `yield`, and dropping it closes its socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from vllm_agent_sdk._core.chat_stream import ChatAccumulator
+from vllm_agent_sdk._core.sse import SSEDecoder
+from vllm_agent_sdk.errors import (
+    ProtocolError,
+    StreamTruncatedError,
+    TransportError,
+    UsageError,
+    VLLMError,
+)
+from vllm_agent_sdk.transport.pipeline import OpenStream
+from vllm_agent_sdk.types.chat import ChatCompletion, ChatCompletionChunk, decode_chunk
+from vllm_agent_sdk.types.events import (
+    Finished,
+    ReasoningDelta,
+    StreamEvent,
+    TextDelta,
+    Timing,
+    ToolCallDelta,
+)
+
+__all__ = ["ChatChunkStream", "ChatStream", "Opening", "TextDeltas"]
+
+Item = TypeVar("Item")
+_DONE = b"[DONE]"
+_CONTENT = (TextDelta, ReasoningDelta, ToolCallDelta)
+#: Seconds that the end of a finished body is waited for, so that its connection can be used again.
+_LINGER_S = 0.05
+
+
+class Opening:
+    """What is needed to open a stream and to read it."""
+
+    __slots__ = ("choices", "max_event_bytes", "offered", "open", "request_id")
+
+    def __init__(
+        self,
+        open: Callable[[], Awaitable[OpenStream]],
+        *,
+        choices: int,
+        offered: frozenset[str],
+        max_event_bytes: int | None,
+        request_id: str | None,
+    ) -> None:
+        self.open = open
+        self.choices = choices
+        self.offered = offered
+        self.max_event_bytes = max_event_bytes
+        self.request_id = request_id
+
+
+class _Stream(Generic[Item]):
+    """What both kinds of stream share: opening, reading, ending once."""
+
+    def __init__(self, opening: Opening) -> None:
+        self._opening = opening
+        self._decoder = SSEDecoder(opening.max_event_bytes)
+        self._accumulator = ChatAccumulator(opening.choices, opening.offered)
+        self._ready: deque[Item] = deque()
+        self._stream: OpenStream | None = None
+        self._failure: BaseException | None = None
+        self._completion: ChatCompletion[Any] | None = None
+        self._closed = False
+
+    @property
+    def request_id(self) -> str | None:
+        """The `X-Request-Id` that is sent with the request."""
+        return self._opening.request_id
+
+    @property
+    def partial(self) -> ChatCompletion[Any]:
+        """The reply as far as it has come, at any time."""
+        return self._completion or self._with_id(self._accumulator.snapshot())
+
+    async def __aenter__(self) -> Self:
+        await self._opened()
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Item:
+        while not self._ready:
+            if self._failure is not None:
+                raise self._failure
+            if self._completion is not None or self._closed:
+                await self._release()
+                raise StopAsyncIteration
+            await self._advance()
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """Close the stream; an unfinished one closes its socket, so that the server stops."""
+        self._closed = True
+        await self._release()
+
+    def __del__(self) -> None:
+        stream = getattr(self, "_stream", None)
+        if stream is None:
+            return
+        # The socket is closed from here: nobody else can any more.
+        stream.abort(UsageError("The stream was dropped."))
+        if self._completion is None and self._failure is None:
+            warnings.warn(
+                "A chat stream was dropped before its end; use `async with`, or call aclose().",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+    async def _opened(self) -> OpenStream:
+        if self._stream is None:
+            if self._closed:
+                raise UsageError("The stream is closed.")
+            try:
+                self._stream = await self._opening.open()
+            except VLLMError as error:
+                self._failure = error
+                raise
+        return self._stream
+
+    async def _advance(self) -> None:
+        """Read once; what comes of it is in `_ready`, `_completion` or `_failure`."""
+        try:
+            stream = await self._opened()
+            data = await stream.receive()
+            if not data:
+                self._end()
+                return
+            for event in self._decoder.feed(data):
+                if not stream.has_data:
+                    stream.data_came()
+                if event.data == _DONE:
+                    self._end()
+                    return
+                self._push(event.data)
+        except VLLMError as error:
+            self._fail(error)
+            await self._release()
+        except BaseException:
+            # Cancelled, or worse: the socket is closed, so that the server stops.
+            self._closed = True
+            await asyncio.shield(self._release())
+            raise
+
+    def _fail(self, error: VLLMError) -> None:
+        """End by an error, unless all that was asked for has come."""
+        lost = isinstance(error, TransportError) and not isinstance(error, TimeoutError)
+        if lost and self._accumulator.complete:
+            self._end()
+            return
+        if lost:
+            cut = StreamTruncatedError(f"The stream was cut before the reply was complete: {error}")
+            cut.__cause__ = error
+            error = cut
+        self._failure = error.with_facts(request_id=self.request_id, partial=self.partial)
+
+    def _end(self) -> None:
+        """Take the end of the stream."""
+        tail = self._decoder.close()
+        if tail is not None and tail.data != _DONE:
+            # The standard drops an event that was cut before its blank line; complete JSON is used.
+            try:
+                self._push(tail.data)
+            except ProtocolError:
+                if not self._accumulator.complete:
+                    error = StreamTruncatedError("The stream was cut inside an event.")
+                    self._failure = error.with_facts(
+                        request_id=self.request_id, partial=self.partial
+                    )
+                    return
+        try:
+            self._completion = self._with_id(self._accumulator.finish())
+        except StreamTruncatedError as error:
+            self._failure = error.with_facts(request_id=self.request_id)
+        else:
+            self._finished(self._completion)
+
+    def _with_id(self, reply: ChatCompletion[Any]) -> ChatCompletion[Any]:
+        reply.attach(b"", self.request_id, self._opening.offered)
+        return reply
+
+    async def _release(self) -> None:
+        """Let go of the connection."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        if self._completion is not None:
+            try:
+                async with asyncio.timeout(_LINGER_S):
+                    while await stream.receive():
+                        continue
+            except (VLLMError, TimeoutError):
+                await stream.aclose()  # not at its end: the connection is not used again
+                return
+        await stream.aclose()
+
+    def _push(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def _finished(self, completion: ChatCompletion[Any]) -> None:
+        raise NotImplementedError
+
+
+class ChatStream(_Stream[StreamEvent]):
+    """The events of one chat completion, in order, `Finished` last.
+
+    Use it as `async with … as stream: async for event in stream`. Nothing is sent before it is
+    entered or iterated.
+    """
+
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(opening)
+        self._first_token: float | None = None
+
+    @property
+    def completion(self) -> ChatCompletion[Any]:
+        """The accumulated reply, after `Finished`. Before that: `partial`."""
+        if self._completion is None:
+            raise UsageError("The stream has not ended yet; `partial` is what has come so far.")
+        return self._completion
+
+    def text_deltas(self) -> TextDeltas:
+        """Give the first choice's text, piece by piece, as an async iterator."""
+        return TextDeltas(self)
+
+    async def text(self) -> str:
+        """Drain the stream and give the first choice's text."""
+        return (await self.final()).text
+
+    async def final(self) -> ChatCompletion[Any]:
+        """Drain the stream and give the reply. Raises as the stream would."""
+        try:
+            async for _ in self:
+                pass
+        finally:
+            await self.aclose()
+        return self.completion
+
+    def _push(self, data: bytes) -> None:
+        events = self._accumulator.push(decode_chunk(data))
+        if self._first_token is None and any(isinstance(event, _CONTENT) for event in events):
+            self._first_token = asyncio.get_running_loop().time()
+        self._ready.extend(events)
+
+    def _finished(self, completion: ChatCompletion[Any]) -> None:
+        stream = self._stream
+        now = asyncio.get_running_loop().time()
+        begun = stream.begun if stream is not None else now
+        first = self._first_token
+        tokens = completion.usage.completion_tokens if completion.usage else None
+        per_s = None
+        if first is not None and tokens is not None and tokens > 1 and now > first:
+            per_s = (tokens - 1) / (now - first)
+        timing = Timing(
+            None if first is None else first - begun, now - begun, per_s, self._accumulator.chunks
+        )
+        self._ready.append(Finished(completion, timing))
+
+
+class TextDeltas:
+    """The text of a stream's first choice, piece by piece (`async for`)."""
+
+    def __init__(self, events: AsyncIterator[object]) -> None:
+        self._events = events
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            event = await anext(self._events)
+            if isinstance(event, TextDelta) and event.choice == 0:
+                return event.text
+
+
+class ChatChunkStream(_Stream[ChatCompletionChunk]):
+    """The wire's chunks of one chat completion (`create(stream=True)`), each with `.raw`."""
+
+    def _push(self, data: bytes) -> None:
+        chunk = decode_chunk(data).with_raw(data)
+        self._accumulator.push(chunk)
+        self._ready.append(chunk)
+
+    def _finished(self, completion: ChatCompletion[Any]) -> None:
+        return None

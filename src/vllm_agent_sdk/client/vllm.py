@@ -1,0 +1,273 @@
+"""`AsyncVLLM`: one client of one server, with its resources, its connections and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import secrets
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from vllm_agent_sdk.client.chat import Chat
+from vllm_agent_sdk.client.config import Config, as_timeout, resolve
+from vllm_agent_sdk.client.requests import check_keywords
+from vllm_agent_sdk.client.server import Models, Server, Tokens
+from vllm_agent_sdk.errors import ClientClosedError, ModelNotFoundError, UsageError
+from vllm_agent_sdk.transport.base import Transport
+from vllm_agent_sdk.transport.pipeline import Call, OpenStream, Pipeline, Whole
+from vllm_agent_sdk.types import _codec
+from vllm_agent_sdk.types.chat import CHAT_FIELDS, ChatDefaults
+from vllm_agent_sdk.types.options import HTTPOptions, Timeout
+
+__all__ = ["AsyncVLLM"]
+
+_HTTP_MODULE = "vllm_agent_sdk.transport.http"
+
+
+class AsyncVLLM:
+    """A client of a vLLM server.
+
+    Use it as `async with AsyncVLLM() as vllm`, or call `aclose()`. It belongs to the event loop of
+    its first call.
+
+    Args:
+        base_url: The server's address, with or without `/v1`. Unset: `VLLM_BASE_URL`, then
+            `VLLM_API_BASE`, then `OPENAI_BASE_URL`, then `http://127.0.0.1:8000/v1`.
+        api_key: The bearer key. Unset: `VLLM_API_KEY` (and `OPENAI_API_KEY` where the address came
+            from `OPENAI_BASE_URL`), else none.
+        model: For calls that name none. Unset: `VLLM_MODEL`, else the server's only model.
+        timeout: The clocks, or seconds in all. Unset: `Timeout()`, with `VLLM_TIMEOUT` as total.
+        headers: Sent with every request; `None` as a value removes one of ours.
+        http: How HTTP is spoken.
+        defaults: Fields of chat completions for calls that leave them out; the call wins.
+        transport: What carries the requests, instead of HTTP over sockets.
+
+    Raises:
+        UsageError: A setting cannot be used; the message names it.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        model: str | None = None,
+        timeout: Timeout | float | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        http: HTTPOptions | None = None,
+        defaults: ChatDefaults | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        self._config = resolve(
+            os.environ, base_url=base_url, api_key=api_key, model=model, timeout=timeout, http=http
+        )
+        self.defaults: Mapping[str, Any] = dict(defaults or {})
+        check_keywords(self.defaults, CHAT_FIELDS, "defaults=")
+        self._headers = dict(headers or {})
+        self._given = transport
+        self._transport: Transport | None = None
+        self._pipeline: Pipeline | None = None
+        self._opening: asyncio.Lock | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._only_model: str | None = None
+        self.chat = Chat(self)
+        self.models = Models(self)
+        self.server = Server(self)
+        tokens = Tokens(self)
+        self.tokenize = tokens.tokenize
+        self.detokenize = tokens.detokenize
+        if transport is None and not _loop_runs():
+            importlib.import_module(_HTTP_MODULE)  # here it stalls nobody
+
+    @property
+    def base_url(self) -> str:
+        """The address, with `/v1`."""
+        return self._config.base_url
+
+    @property
+    def model(self) -> str | None:
+        """The model for calls that name none, or `None`: the server's only one."""
+        return self._config.model
+
+    @property
+    def http_options(self) -> HTTPOptions:
+        """How HTTP is spoken."""
+        return self._config.http
+
+    def __repr__(self) -> str:
+        return f"AsyncVLLM({self.base_url!r}, model={self.model!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError("A client cannot be pickled: it holds connections and a key.")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; later calls raise `ClientClosedError`. Idempotent."""
+        self._closed = True
+        self._pipeline = None
+        transport, self._transport = self._transport, None
+        if transport is not None and self._given is None:
+            await transport.aclose()
+
+    # ── what the resources are made of ───────────────────────────────────────────────────────────
+
+    def request_id(self, params: Mapping[str, Any]) -> str | None:
+        """Give the call's `X-Request-Id`: the one that was asked for, or a new one."""
+        given = params.get("request_id")
+        if given is not None:
+            return str(given)
+        if _unset(self._headers, "x-request-id") or _unset(
+            params.get("extra_headers") or {}, "x-request-id"
+        ):
+            return None
+        return secrets.token_hex(16)
+
+    async def chat_call(self, body: dict[str, Any], params: Mapping[str, Any]) -> Call:
+        """Make the call of a chat completion; the model is the only one where none is named."""
+        if body.get("model") is None:
+            body["model"] = await self.resolve_model(None)
+        return self._call("/chat/completions", body, params)
+
+    async def resolve_model(self, model: str | None) -> str:
+        """Give the model's name: the one named, the client's, or the server's only one.
+
+        Raises:
+            UsageError: The server serves several and none is named; they are listed.
+        """
+        named = model or self._config.model or self._only_model
+        if named is None:
+            own = (await self.models.list()).own_models()
+            if not own:
+                raise ModelNotFoundError(f"The server at {self.base_url} serves no model.")
+            if len(own) > 1:
+                names = ", ".join(card.id for card in own)
+                raise UsageError(
+                    f"The server at {self.base_url} serves several models ({names}); name one with "
+                    "model= or VLLM_MODEL."
+                )
+            named = self._only_model = own[0].id
+        return named
+
+    async def get(
+        self,
+        path: str,
+        *,
+        root: bool = False,
+        timeout: Timeout | float | None = None,
+    ) -> bytes:
+        """Get a path's body; `root` for routes outside `/v1`."""
+        return (await self.fetch(self._call(path, None, {"timeout": timeout}, root=root))).body
+
+    async def post(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        timeout: Timeout | float | None = None,
+    ) -> bytes:
+        """Post to a route outside `/v1` and get the reply's body."""
+        return (await self.fetch(self._call(path, body, {"timeout": timeout}, root=True))).body
+
+    async def fetch(self, call: Call) -> Whole:
+        """Get a call's whole reply."""
+        return await (await self._connected()).fetch(call)
+
+    async def open(self, call: Call) -> OpenStream:
+        """Open a call's stream."""
+        return await (await self._connected()).open(call)
+
+    def _call(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None,
+        params: Mapping[str, Any],
+        *,
+        root: bool = False,
+    ) -> Call:
+        request_id = self.request_id(params)
+        timeout = params.get("timeout")
+        return Call(
+            method="GET" if body is None else "POST",
+            url=(self._config.root_url if root else self._config.base_url) + path,
+            headers=self._head(request_id, params.get("extra_headers")),
+            body=None if body is None else _codec.encode_checked(body),
+            timeout=self._config.timeout if timeout is None else as_timeout(timeout),
+            request_id=request_id,
+            has_key=self._config.has_key,
+            max_response_bytes=self._config.http.max_response_bytes,
+        )
+
+    def _head(
+        self, request_id: str | None, extra: Mapping[str, str | None] | None
+    ) -> dict[str, str]:
+        head: dict[str, str | None] = {
+            "accept": "*/*",
+            "content-type": "application/json",
+            "user-agent": _user_agent(),
+            "x-request-id": request_id,
+        }
+        if self._config.has_key:
+            head["authorization"] = self._config.authorization()
+        for more in (self._headers, extra or {}):
+            head.update((name.lower(), value) for name, value in more.items())
+        return {name: value for name, value in head.items() if value is not None}
+
+    async def _connected(self) -> Pipeline:
+        """Give the pipeline, made by the first call inside its loop."""
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise ClientClosedError("The client is closed; make a new one.")
+        if self._loop is None:
+            self._loop = loop
+            self._opening = asyncio.Lock()
+        elif self._loop is not loop:
+            raise UsageError(
+                "The client belongs to the event loop of its first call and was used from another; "
+                "make one client for each loop."
+            )
+        if self._pipeline is None and self._opening is not None:
+            async with self._opening:
+                if self._pipeline is None:
+                    self._transport = self._given or await _http(self._config)
+                    self._pipeline = Pipeline(self._transport)
+        if self._pipeline is None:
+            raise ClientClosedError("The client was closed while a call was on its way.")
+        return self._pipeline
+
+
+def _unset(headers: Mapping[str, str | None], name: str) -> bool:
+    return any(key.lower() == name and value is None for key, value in headers.items())
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _http(config: Config) -> Transport:
+    # aiohttp takes long to import: not on the loop.
+    module = await asyncio.to_thread(importlib.import_module, _HTTP_MODULE)
+    transport: Transport = module.AiohttpTransport(config.http)
+    return transport
+
+
+def _user_agent() -> str:
+    from vllm_agent_sdk import __version__
+
+    return f"vllm-agent-sdk/{__version__}"
