@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import uuid
 from typing import Any, get_origin
@@ -13,10 +13,10 @@ __all__ = ["SCALARS", "convert", "is_struct", "struct_schema"]
 
 #: Types that travel as JSON strings, and what their schema says.
 SCALARS: dict[type, dict[str, Any]] = {
-    datetime.datetime: {"type": "string", "format": "date-time"},
-    datetime.date: {"type": "string", "format": "date"},
-    datetime.time: {"type": "string", "format": "time"},
-    datetime.timedelta: {"type": "string", "format": "duration"},
+    dt.datetime: {"type": "string", "format": "date-time"},
+    dt.date: {"type": "string", "format": "date"},
+    dt.time: {"type": "string", "format": "time"},
+    dt.timedelta: {"type": "string", "format": "duration"},
     decimal.Decimal: {"type": "string", "pattern": r"^-?\d+(\.\d+)?$"},
     uuid.UUID: {"type": "string", "format": "uuid"},
     bytes: {"type": "string", "contentEncoding": "base64"},

@@ -1,0 +1,491 @@
+"""Python functions as tools: the `@tool` decorator and what it makes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import logging
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Generic, ParamSpec, TypeVar, cast, get_args, get_origin, overload
+
+from vllm_agent_sdk._core.docstring import parse_docstring
+from vllm_agent_sdk._core.schema import (
+    MismatchError,
+    Parameters,
+    Unresolved,
+    Validator,
+    fields_of,
+    hints_of,
+    parameters_of,
+    type_schema,
+)
+from vllm_agent_sdk._core.schema_refs import resolve
+from vllm_agent_sdk._core.schema_values import Decode, decode_object, keep
+from vllm_agent_sdk.agent.tool_results import failure, output_of
+from vllm_agent_sdk.errors import SchemaError, ToolError, UsageError
+from vllm_agent_sdk.types.protocols import Tool
+from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
+
+__all__ = ["FunctionTool", "check_tools", "tool"]
+
+_log = logging.getLogger("vllm_agent_sdk.tools")
+
+Deps = TypeVar("Deps")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: A schema by hand: JSON Schema, the short form `{"city": str}`, or a class with fields.
+SchemaLike = Mapping[str, Any] | type
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CONTEXT_TEXT = re.compile(r"(\w+\.)*RunContext(\[.*\])?(\s*\|\s*None)?")
+
+
+class FunctionTool(Generic[Deps, P, R]):
+    """A Python function that the model can call; made by `@tool`.
+
+    It stays callable as the function it was. `spec`, `name` and `description` say what the model
+    sees, `is_async` whether it is awaited (else it runs in a thread of its own).
+    """
+
+    def __init__(
+        self, fn: Callable[P, R], spec: ToolSpec, parameters: Parameters, contexts: tuple[str, ...]
+    ) -> None:
+        functools.update_wrapper(cast("Any", self), fn)
+        self._fn = fn
+        self._spec = spec
+        self._parameters = parameters
+        self._contexts = contexts
+        self._validator = Validator(spec.parameters, f"The schema of tool {spec.name}")
+        self.is_async = _is_async(fn)
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What the model and the runtime know of it."""
+        return self._spec
+
+    @property
+    def name(self) -> str:
+        """Its name, as the model calls it."""
+        return self._spec.name
+
+    @property
+    def description(self) -> str:
+        """What the model reads about it."""
+        return self._spec.description
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself: nothing is validated, repaired or converted."""
+        return self._fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<tool {self.name}({', '.join(self.spec.parameters.get('properties', {}))})>"
+
+    async def invoke(self, arguments: dict[str, Any], ctx: RunContext[Any]) -> ToolOutput:
+        """Repair and validate the arguments, and run the function.
+
+        Args:
+            arguments: The parsed object, as the model wrote it; it is not changed.
+            ctx: Given to the parameter annotated `RunContext`, if there is one.
+
+        Returns:
+            What the model is told. Invalid arguments give `executed=False, is_error=True`; an
+            exception of the function gives `is_error=True` and its type and message, a `ToolError`
+            exactly its message.
+        """
+        repairs: tuple[str, ...] = ()
+        if self._spec.coerce:
+            arguments, repairs = self._validator.coerce(arguments)
+        wrong = self._validator.errors(arguments)
+        if wrong:
+            return self._invalid(wrong)
+        try:
+            given = dict.fromkeys(self._contexts, ctx)
+            args, kwargs = self._parameters.bind(arguments, given)
+        except MismatchError as mismatch:
+            return self._invalid([str(mismatch)])
+        except Exception as error:  # noqa: BLE001  a class of the user's may raise anything
+            return self._failed(error, executed=False)
+        try:
+            output = output_of(await self._run(args, kwargs), self.name)
+        except Exception as error:  # noqa: BLE001  what a tool raises is for the model to read
+            output = self._failed(error, executed=True)
+        if repairs:
+            output = ToolOutput(
+                output.content, output.is_error, (*repairs, *output.repairs), output.executed
+            )
+        return output
+
+    async def _run(self, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        call = functools.partial(cast("Callable[..., Any]", self._fn), *args, **kwargs)
+        result = call() if self.is_async else await _in_thread(call, f"tool-{self.name}")
+        return await result if inspect.isawaitable(result) else result
+
+    def _invalid(self, wrong: list[str]) -> ToolOutput:
+        return failure(
+            f"Invalid arguments for {self.name}: {'; '.join(wrong)}. "
+            "Call it again with corrected arguments.",
+            executed=False,
+        )
+
+    def _failed(self, error: Exception, *, executed: bool) -> ToolOutput:
+        _log.debug("Tool %s raised %s", self.name, type(error).__name__, exc_info=error)
+        try:
+            text = str(error)
+        except Exception:  # noqa: BLE001  a broken __str__ must not hide what happened
+            text = "(no message)"
+        if not isinstance(error, ToolError):
+            text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return failure(text or type(error).__name__, executed=executed)
+
+
+async def _in_thread(call: Callable[[], Any], name: str) -> Any:
+    """Run a blocking call in a thread of its own, with the caller's context variables.
+
+    Not in asyncio's executor, which tools that hang would exhaust for everyone else, and as a
+    daemon, so that such a thread does not keep the program from ending.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if done.done():  # the waiter was cancelled; nobody asks any more
+            return
+        if isinstance(error, StopIteration):  # a future refuses it
+            error = RuntimeError(f"the tool raised {error!r}")
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = context.run(call)
+        except BaseException as raised:  # noqa: BLE001  it is raised again where it is awaited
+            error = raised
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:  # the loop was closed meanwhile
+            _log.debug("%s ended after its event loop was closed", name)
+
+    threading.Thread(target=work, name=name, daemon=True).start()
+    return await done
+
+
+# ── the decorator ────────────────────────────────────────────────────────────────────────────────
+
+
+@overload
+def tool(
+    fn: Callable[P, R],
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    schema: SchemaLike | None = None,
+    read_only: bool = False,
+    idempotent: bool = False,
+    destructive: bool = False,
+    open_world: bool | None = None,
+    reads_files: tuple[str, ...] = (),
+    edits_files: tuple[str, ...] = (),
+    serial: bool = False,
+    timeout: float | None = None,
+    strict: bool = True,
+    coerce: bool = True,
+) -> FunctionTool[Any, P, R]: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    schema: SchemaLike | None = None,
+    read_only: bool = False,
+    idempotent: bool = False,
+    destructive: bool = False,
+    open_world: bool | None = None,
+    reads_files: tuple[str, ...] = (),
+    edits_files: tuple[str, ...] = (),
+    serial: bool = False,
+    timeout: float | None = None,
+    strict: bool = True,
+    coerce: bool = True,
+) -> Callable[[Callable[P, R]], FunctionTool[Any, P, R]]: ...
+@overload
+def tool(
+    name: str,
+    description: str,
+    schema: SchemaLike,
+    /,
+    *,
+    read_only: bool = False,
+    idempotent: bool = False,
+    destructive: bool = False,
+    open_world: bool | None = None,
+    reads_files: tuple[str, ...] = (),
+    edits_files: tuple[str, ...] = (),
+    serial: bool = False,
+    timeout: float | None = None,
+    strict: bool = True,
+    coerce: bool = True,
+) -> Callable[[Callable[P, R]], FunctionTool[Any, P, R]]: ...
+def tool(*args: Any, **options: Any) -> Any:
+    """Make a function a tool: `@tool`, `@tool(read_only=True, …)` or `@tool(name, text, schema)`.
+
+    The model sees the name, the docstring's text and a JSON Schema made of the annotations, with
+    the docstring's descriptions of the parameters. A parameter annotated `RunContext` is filled by
+    the runtime and never shown. With `schema=` the function takes either the schema's properties
+    as keywords or one dict; parsed JSON is passed as it is.
+
+    Args:
+        args: The function; or name, description and schema, as in the Claude Agent SDK.
+        options: As keywords, all optional.
+            `name`: instead of the function's; 1 to 64 of `A-Z a-z 0-9 _ -`.
+            `description`: instead of the docstring's text.
+            `schema`: JSON Schema of the arguments, `{"city": str}`, or a class with fields.
+            `read_only`: it changes nothing: may run in parallel, and again after a crash.
+            `idempotent`: running it twice is the same as once.
+            `destructive`: it may destroy something: it asks before it runs.
+            `open_world`: it reaches beyond this machine (unset: unknown).
+            `reads_files`, `edits_files`: names of the arguments that are paths it reads or writes.
+            `serial`: no other tool runs beside it.
+            `timeout`: seconds (unset: `Limits.tool_timeout_s`).
+            `strict`: ask the server to constrain arguments to the schema (default on).
+            `coerce`: repair arguments where nothing is lost (default on).
+
+    Returns:
+        A `FunctionTool`, which stays callable; or, called without a function, what makes one.
+
+    Raises:
+        UsageError: The function, its name or an option cannot be used.
+        SchemaError: A parameter has no JSON form, or the schema is wrong.
+    """
+    unknown = set(options) - _OPTIONS
+    if unknown:
+        raise UsageError(
+            f"@tool has no option {', '.join(sorted(unknown))}; "
+            f"it has {', '.join(sorted(_OPTIONS))}."
+        )
+    if len(args) == 3 and isinstance(args[0], str):
+        if doubled := {"name", "description", "schema"} & set(options):
+            raise UsageError(f"@tool was given {', '.join(sorted(doubled))} twice.")
+        options |= {"name": args[0], "description": args[1], "schema": args[2]}
+        args = ()
+    if not args:
+        return functools.partial(_make, options)
+    if len(args) != 1 or isinstance(args[0], str):
+        raise UsageError(
+            "@tool takes a function, or name, description and schema, or keywords only: "
+            '@tool, @tool("name", "what it does", {"city": str}), @tool(name="name").'
+        )
+    return _make(options, args[0])
+
+
+_OPTIONS = {
+    "name", "description", "schema", "read_only", "idempotent", "destructive", "open_world",
+    "reads_files", "edits_files", "serial", "timeout", "strict", "coerce",
+}  # fmt: skip
+
+
+def _make(options: dict[str, Any], fn: Any) -> FunctionTool[Any, Any, Any]:
+    options = dict(options)
+    name = _checked_name(fn, options.pop("name", None))
+    description = options.pop("description", None)
+    schema = options.pop("schema", None)
+    localns = _caller_locals()
+    contexts = _context_parameters(fn, localns)
+    if schema is None:
+        parameters = parameters_of(fn, contexts, localns)
+    else:
+        parameters = _by_hand(fn, name, schema, contexts, localns)
+    if description is None:
+        own = fn if inspect.isroutine(fn) else getattr(fn, "func", None) or type(fn).__call__
+        description = parse_docstring(inspect.getdoc(own)).description
+    if not isinstance(description, str):
+        raise UsageError(
+            f"The description of tool {name} is {type(description).__name__}, no text."
+        )
+    _check_options(name, options, parameters.schema)
+    spec = ToolSpec(name=name, description=description, parameters=parameters.schema, **options)
+    return FunctionTool(fn, spec, parameters, contexts)
+
+
+def _checked_name(fn: Any, name: str | None) -> str:
+    if isinstance(fn, FunctionTool):
+        raise UsageError(f"{fn.name} is a tool already; give @tool the function.")
+    if not callable(fn) or isinstance(fn, type):
+        raise UsageError(f"@tool takes a function, not {fn!r:.80}.")
+    own = getattr(fn, "__name__", None)
+    if own == "<lambda>":
+        raise UsageError("A lambda has no annotations to make a schema of; write a def.")
+    if any(
+        check(part)
+        for check in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+        for part in (fn, getattr(fn, "__call__", None))  # noqa: B004  the method itself is meant
+    ):
+        raise UsageError(f"{own or fn!r} is a generator; a tool returns its result in one piece.")
+    if name is None and own is None:
+        raise UsageError(f"{fn!r:.80} has no name: give one, tool(fn, name=…).")
+    name = own if name is None else name
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be a tool's name: 1 to 64 characters of A-Z a-z 0-9 _ - are allowed. "
+            "Give another with name=."
+        )
+    return name
+
+
+def _check_options(name: str, options: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    known = schema.get("properties", {})
+    for option in ("reads_files", "edits_files"):
+        names = options.get(option, ())
+        if not isinstance(names, tuple) or not all(isinstance(item, str) for item in names):
+            raise UsageError(f'{option} of tool {name} is a tuple of argument names: ("path",).')
+        if missing := [item for item in names if item not in known]:
+            raise UsageError(f"{option} of tool {name} names {missing[0]!r}, which is no argument.")
+    timeout = options.get("timeout")
+    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+        raise UsageError(f"timeout of tool {name} is {timeout!r}; it takes seconds above 0.")
+    if options.get("read_only") and (options.get("destructive") or options.get("edits_files")):
+        raise UsageError(f"Tool {name} is read_only, yet destructive or with edits_files; choose.")
+    for option in ("read_only", "idempotent", "destructive", "serial", "strict", "coerce"):
+        if not isinstance(options.get(option, False), bool):
+            raise UsageError(f"{option} of tool {name} is True or False, not {options[option]!r}.")
+
+
+def _caller_locals() -> dict[str, Any]:
+    """Give the names visible where `@tool` was written: classes defined in a function."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, "functools"):
+        frame = frame.f_back
+    return dict(frame.f_locals)
+
+
+def _is_async(fn: Any) -> bool:
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
+        getattr(fn, "__call__", None)  # noqa: B004  the method itself is meant
+    )
+
+
+def _context_parameters(fn: Any, localns: Mapping[str, Any]) -> tuple[str, ...]:
+    hints = hints_of(fn, localns)
+    return tuple(name for name, hint in hints.items() if _is_context(hint))
+
+
+def _is_context(hint: Any) -> bool:
+    if isinstance(hint, Unresolved):  # imported for type checking only, or its Deps are
+        return _CONTEXT_TEXT.fullmatch(hint.text) is not None
+    if (get_origin(hint) or hint) is RunContext:
+        return True
+    return any(_is_context(arg) for arg in get_args(hint) if get_origin(arg) or arg is RunContext)
+
+
+# ── schemas by hand ──────────────────────────────────────────────────────────────────────────────
+
+
+def _by_hand(
+    fn: Any, name: str, schema: Any, contexts: tuple[str, ...], localns: Mapping[str, Any]
+) -> Parameters:
+    """Take a schema that was given, and find how the function wants its arguments."""
+    made, whole = _given_schema(name, schema, localns)
+    own = [p for p in inspect.signature(fn).parameters.values() if p.name not in contexts]
+    properties = made.schema.get("properties", {})
+    positional = tuple((p.name, p.default) for p in own if p.kind is p.POSITIONAL_ONLY)
+    by_name = {p.name for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    if len(own) == len(by_name) == 1 and not by_name & set(properties):
+        return _OneDict(made.schema, {own[0].name: whole}, None, positional)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in own)
+    needed = {p.name for p in own if p.default is p.empty} & by_name
+    if (
+        isinstance(schema, type)
+        or (set(properties) - by_name and not takes_any)
+        or needed - set(made.schema.get("required", ()))
+    ):
+        raise SchemaError(
+            f"Tool {name}: the function takes {', '.join(p.name for p in own) or 'nothing'}, the "
+            f"schema has {', '.join(properties) or 'nothing'}. Take one dict, or a parameter for "
+            "each property (with a default where it is not required)."
+        )
+    return replace(made, positional=positional)
+
+
+class _OneDict(Parameters):
+    """Parameters of a function that takes all arguments as one object."""
+
+    __slots__ = ()
+
+    def bind(
+        self, arguments: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        (name,) = self.decoders
+        # Paths begin at the arguments, so the parameter's own name is no part of them.
+        value = self.decoders[name](arguments, "")
+        if self.positional:
+            return [value], dict(given)
+        return [], {**given, name: value}
+
+
+def _given_schema(name: str, schema: Any, localns: Mapping[str, Any]) -> tuple[Parameters, Decode]:
+    """Make parameters of a given schema, and what decodes the arguments as one object."""
+    where = f"The schema of tool {name}"
+    if isinstance(schema, type):
+        made, decode = type_schema(schema, where, localns)
+        root = {**resolve(made, made), **({"$defs": made["$defs"]} if "$defs" in made else {})}
+        if root.get("type") != "object":
+            raise SchemaError(f"{where} is {schema.__qualname__}, which is no object with fields.")
+        return Parameters(root, {}, None, ()), decode
+    if not isinstance(schema, Mapping):
+        raise SchemaError(f"{where} is a dict or a class with fields, not {schema!r:.80}.")
+    if not any(isinstance(value, _JSON_VALUES) for value in schema.values()):
+        short = fields_of(schema, f"tool {name}", localns)
+        required = list(short.schema.get("required", ()))
+        return short, decode_object(short.decoders, required, dict)
+    full = {"type": "object", **schema} if "properties" in schema else dict(schema)
+    if full.get("type") != "object":
+        raise SchemaError(
+            f'{where} must be an object schema, {{"type": "object", "properties": {{…}}}}, or map '
+            'names to types, {"city": str}.'
+        )
+    Validator(full, where).check()
+    return Parameters(full, {}, keep, ()), keep
+
+
+#: What the values of a JSON Schema are; types are none of these.
+_JSON_VALUES = (str, bool, int, float, list, dict, type(None))
+
+
+# ── sets of tools ────────────────────────────────────────────────────────────────────────────────
+
+
+def check_tools(tools: Iterable[Any]) -> dict[str, Tool[Any]]:
+    """Give tools by name, in order.
+
+    Raises:
+        UsageError: Something is no tool, a name is malformed, or two tools have the same.
+    """
+    found: dict[str, Tool[Any]] = {}
+    for index, item in enumerate(tools):
+        if not isinstance(item, Tool) or isinstance(item, type):
+            shown = getattr(item, "__qualname__", None) or repr(item)
+            hint = "Decorate it with @tool." if callable(item) else "It needs `spec` and `invoke`."
+            raise UsageError(f"tools[{index}], {shown:.80}, is no tool. {hint}")
+        name = item.spec.name
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"{name!r} cannot be a tool's name: 1 to 64 of A-Z a-z 0-9 _ - are allowed."
+            )
+        if name in found:
+            raise UsageError(
+                f"Two tools are called {name}: {found[name]!r} and {item!r}. Rename one with "
+                "@tool(name=…)."
+            )
+        found[name] = item
+    return found
