@@ -21,10 +21,15 @@ ALLOWED: dict[str, dict[str, str]] = tomllib.loads(TABLE.read_text(encoding="utf
 MAY_HAVE_MANY = ("AsyncVLLM.__init__", "VLLM.__init__", "Agent.__init__", "Agent.__new__", "tool")
 
 
+# The table of public names is as long as there are names.
+NOT_COUNTED = SRC / "__init__.py"
+
+
 def file_lengths() -> dict[str, int]:
     return {
         str(path.relative_to(SRC)): len(path.read_text(encoding="utf-8").splitlines())
         for path in sorted(SRC.rglob("*.py"))
+        if path != NOT_COUNTED
     }
 
 
