@@ -20,6 +20,7 @@ _NO_TORCH = re.compile(
 _RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)$")
 _PIP_VERSION = re.compile(r"^pip (\d+)\.(\d+)")
 _RAW_SINCE = (24, 1)
+_UNREACHABLE = "connection broken by"
 _NOISE = ("WARNING:", "DEPRECATION:", "[notice]", "hint:")
 
 
@@ -44,7 +45,7 @@ class Pip:
         """Take a pip that can report its progress; an older one works, silently."""
         self._bar = "raw" if await self._reports() else "off"
         if self._bar == "off":
-            code, _ = await self._run("install", "--upgrade", "pip", *self._extra)
+            code, _ = await self._run("install", "--upgrade", "--retries", "1", "pip", *self._extra)
             if code == 0 and await self._reports():
                 self._bar = "raw"
 
@@ -95,8 +96,8 @@ class Pip:
 
     def _say(self, line: str) -> None:
         if line.startswith(("Collecting", "Downloading", "Using cached", "Processing", "Building")):
-            verb, _, what = line.partition(" ")
-            # Addresses and paths are long; the file's name and its size say enough.
+            # Addresses, paths and who asked for it are long; the file's name and size say enough.
+            verb, _, what = line.partition(" (from ")[0].partition(" ")
             path, size, rest = what.partition(" (")
             self._doing = f"{verb} {path.rpartition('/')[2]}{size}{rest}"
             self._progress("install", self._doing)
@@ -108,4 +109,9 @@ def _reason(lines: Sequence[str], code: int | None) -> str:
     clean = [line for line in lines if not line.startswith(_NOISE)]
     errors = [line for line in clean if line.startswith("ERROR:")]
     said = (errors or clean or [f"pip ended with exit code {code}"])[-1]
-    return said.removeprefix("ERROR:").strip().rstrip(".;")
+    # Behind a semicolon stand environment markers.
+    said = said.removeprefix("ERROR:").partition(";")[0].strip().rstrip(".")
+    # Without a network pip says "no matching distribution", as if the package did not exist.
+    if "No matching distribution" in said and any(_UNREACHABLE in line for line in lines):
+        said += " (a package index could not be reached)"
+    return said

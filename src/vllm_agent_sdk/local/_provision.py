@@ -225,8 +225,9 @@ class Provisioner:
     async def _step(self, step: Step, spec: Spec, failure: str) -> None:
         def on_line(line: str) -> None:
             percent = _PERCENT.search(line)
-            done = int(percent[1]) / 100 if percent else None
-            self._progress(step, line.partition(":")[0].strip(), done)
+            detail = line.partition(":")[0].strip()
+            if detail:
+                self._progress(step, detail, int(percent[1]) / 100 if percent else None)
 
         code = await run_logged(spec, on_line)
         if code != 0:

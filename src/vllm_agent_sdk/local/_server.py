@@ -7,6 +7,7 @@ The steps are settings (checked before anything is done), vLLM, weights, process
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,11 @@ from vllm_agent_sdk.local._vllm import VLLM, find_vllm
 __all__ = ["LocalServer", "LocalServerOptions"]
 
 _POLL_S = 0.25
+# How Python and argparse begin the line that says why.
+_REASON = re.compile(r"(^|\s)(\w*Error|\w*Exception|error): ")
+_NO_REASON = "Engine core initialization failed"  # the cause stands further above
+_REASON_CHARS = 300
+_SEARCHED_LINES = 300
 _CLOSE_S = 40.0
 _SOCKET_PATH_BYTES = 100  # the kernel's limit is 108 on Linux, 104 on macOS
 
@@ -267,20 +273,36 @@ class LocalServer:
         begin = time.monotonic()
         while not await healthy(where):
             if process.done or await process.ended_within(_POLL_S):
-                code = await process.wait()
-                raise self._failure(f"The vLLM server ended while starting (exit code {code})")
+                raise self._ended(await process.wait())
             waited = time.monotonic() - begin
             if waited > self._timeout:
                 raise self._failure(
                     f"The vLLM server was not ready within {self._timeout:g} seconds "
                     "(ready_timeout_s)"
                 )
-            line = last_lines(self.log_path, 1)
-            self._progress("start", line[0] if line else "Waiting for the server")
+            # Indented lines are the rest of something longer.
+            lines = [line for line in last_lines(self.log_path) if not line[0].isspace()]
+            self._progress("start", lines[-1] if lines else "Waiting for the server")
         self._progress("ready", f"{self.model} at {self.base_url}", 1.0)
 
+    def _ended(self, code: int | None) -> LocalServerError:
+        how = f"exit code {code}"
+        if code is None:
+            how = "its supervisor was killed"
+        elif code < 0:
+            how = f"killed by signal {-code}" + (
+                ", perhaps for want of memory" if code == -9 else ""
+            )
+        lines = last_lines(self.log_path, _SEARCHED_LINES)
+        said = [line for line in lines if _REASON.search(line) and _NO_REASON not in line]
+        reason = f": {said[-1].strip().rstrip('.')[:_REASON_CHARS]}" if said else ""
+        return self._failure(f"The vLLM server ended while starting ({how}){reason}")
+
     def _failure(self, what: str) -> LocalServerError:
-        lines = "\n".join(last_lines(self.log_path))
-        return LocalServerError(
-            f"{what}; the end of its log {self.log_path}:\n{lines}", log_path=str(self.log_path)
+        lines = last_lines(self.log_path)
+        end = (
+            f"the end of its log {self.log_path}:"
+            if lines
+            else f"its log {self.log_path} is empty."
         )
+        return LocalServerError("\n".join([f"{what}; {end}", *lines]), log_path=str(self.log_path))
