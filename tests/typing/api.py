@@ -1,0 +1,88 @@
+"""What a user's program looks like to a type checker; mypy and pyright read it, nothing runs it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, assert_type
+
+from vllm_agent_sdk import (
+    AsyncVLLM,
+    ChatCompletion,
+    Finished,
+    RefusalDelta,
+    TextDelta,
+    Timeout,
+    ToolCall,
+    TotalTimeoutError,
+    VLLMError,
+    tool,
+)
+
+
+@tool
+async def get_weather(city: str, unit: Literal["celsius", "fahrenheit"] = "celsius") -> str:
+    """Get the current weather of a city."""
+    return f"18 degrees {unit} in {city}"
+
+
+@tool(read_only=True)
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+async def a_decorated_tool_keeps_its_signature() -> None:
+    """Called with the same arguments, giving the same types."""
+    assert_type(await get_weather("Paris", unit="fahrenheit"), str)
+    assert_type(add(1, 2), int)
+    assert_type(get_weather.name, str)
+    await get_weather(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    add(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def a_reply_is_typed() -> None:
+    """Keywords are checked, replies have attributes."""
+    async with AsyncVLLM("http://127.0.0.1:8000", timeout=Timeout(total=60.0)) as vllm:
+        reply = await vllm.chat.completions.create(
+            messages=[{"role": "user", "content": "Hi"}], top_k=50, temperature=0.0
+        )
+        assert_type(reply.text, str)
+        assert_type(reply.request_id, str | None)
+        assert_type(reply.choices[0].message.content, str | list[Any] | None)
+        assert_type(reply.tool_calls, list[ToolCall])
+        await vllm.chat.completions.create(
+            messages=[],
+            top_k="many",  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+        )
+
+
+async def a_stream_can_be_matched() -> None:
+    """Events are told apart by their classes."""
+    vllm = AsyncVLLM()
+    async with vllm.chat.completions.stream(messages=[{"role": "user", "content": "Hi"}]) as stream:
+        async for event in stream:
+            match event:
+                case TextDelta(text=text):
+                    assert_type(text, str)
+                case RefusalDelta(text=text):
+                    assert_type(text, str)
+                case Finished(completion=completion):
+                    assert_type(completion.text, str)
+                case _:
+                    pass
+        assert_type(await stream.text(), str)
+        last: ChatCompletion[Any] = await stream.final()
+        assert_type(last.text, str)
+
+
+async def errors_are_caught_by_their_classes() -> None:
+    """A timeout of ours is a builtin timeout too."""
+    try:
+        await a_reply_is_typed()
+    except TotalTimeoutError as error:
+        as_builtin: TimeoutError = error
+        assert_type(error.attempts, int)
+        assert_type(error.request_id, str | None)
+        raise as_builtin from None
+    except VLLMError as error:
+        assert_type(error.retryable, bool)
+        assert_type(error.message, str)
