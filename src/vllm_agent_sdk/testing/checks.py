@@ -1,0 +1,186 @@
+"""What vLLM refuses before it generates anything, with its own texts.
+
+The checks that cost little; a body's fields are not validated one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from vllm_agent_sdk.testing.exchange import Answer, SimulatorRequest
+from vllm_agent_sdk.testing.wire import error_answer, error_body
+
+__all__ = [
+    "RefusedError",
+    "check_chat",
+    "check_length",
+    "check_messages",
+    "check_model",
+    "check_parser",
+    "read_body",
+    "tool_choice",
+]
+
+
+class RefusedError(Exception):
+    """A request is refused; `answer` says how."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        type: str = "BadRequestError",
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.answer: Answer = error_answer(status, error_body(status, message, type, param))
+
+
+def read_body(request: SimulatorRequest) -> dict[str, Any]:
+    """Read the JSON object a request holds."""
+    media_type = request.headers.get("content-type", "").lower().partition(";")[0]
+    if media_type != "application/json":
+        raise _invalid("Unsupported Media Type: Only 'application/json' is allowed")
+    try:
+        body = json.loads(request.body)
+    except json.JSONDecodeError as cause:
+        error = {
+            "type": "json_invalid",
+            "loc": f"body.{cause.pos}",
+            "msg": "JSON decode error",
+            "input": "<dict of 0 items>",
+            "ctx": {"error": cause.msg},
+        }
+        raise _invalid(str(error), f"body.{cause.pos}") from None
+    except UnicodeDecodeError:
+        raise RefusedError("There was an error parsing the body", type="Bad Request") from None
+    if not isinstance(body, dict):
+        raise _field_error("model_attributes_type", "body", _NOT_AN_OBJECT, body)
+    return body
+
+
+_NOT_AN_OBJECT = "Input should be a valid dictionary or object to extract fields from"
+
+
+def _invalid(error: str, param: str | None = None) -> RefusedError:
+    return RefusedError(f"1 validation error:\n  {error}", type="Bad Request", param=param)
+
+
+def _field_error(type_: str, path: str, message: str, value: object) -> RefusedError:
+    shown: object = value
+    if isinstance(value, list | dict):
+        shown = f"<{type(value).__name__} of {len(value)} items>"
+    return _invalid(str({"type": type_, "loc": path, "msg": message, "input": shown}), path)
+
+
+def _refused(message: str, parameter: str) -> RefusedError:
+    return RefusedError(f"{message} (parameter={parameter})", param=parameter)
+
+
+def check_model(body: Mapping[str, Any], served: str) -> None:
+    """Refuse a model that is not served; none at all is the served one."""
+    model = body.get("model")
+    if model and model != served:
+        raise RefusedError(
+            f"The model `{model}` does not exist. Valid aliases: {served}.",
+            status=404,
+            type="NotFoundError",
+            param="model",
+        )
+
+
+def check_messages(body: Mapping[str, Any]) -> list[Any]:
+    """Refuse messages that are no list."""
+    if "messages" not in body:
+        raise _field_error("missing", "body.messages", "Field required", dict(body))
+    messages = body["messages"]
+    if not isinstance(messages, list):
+        raise _field_error("list_type", "body.messages", "Input should be a valid list", messages)
+    return messages
+
+
+def check_chat(body: Mapping[str, Any]) -> None:
+    """Refuse what the chat request's own rules forbid."""
+    if body.get("stream_options") and not body.get("stream"):
+        raise _refused("Stream options can only be defined when `stream=True`.", "stream_options")
+    tools, choice = body.get("tools"), body.get("tool_choice")
+    if tools == []:
+        raise _refused(
+            "`tools` must not be an empty array. "
+            "Either provide at least one tool or omit the field entirely.",
+            "tools",
+        )
+    if choice in (None, "none"):
+        return
+    if tools is None:
+        raise _refused("When using `tool_choice`, `tools` must be set.", "tool_choice")
+    if isinstance(choice, Mapping):
+        name = _named(choice)
+        if name not in [tool["function"]["name"] for tool in tools]:
+            raise _refused(
+                "The tool specified in `tool_choice` does not match any of the specified `tools`",
+                "tool_choice",
+            )
+    elif choice not in ("auto", "required"):
+        raise _refused(
+            f"Invalid value for `tool_choice`: {choice}! "
+            'Only named tools, "none", "auto" or "required" are supported.',
+            "tool_choice",
+        )
+
+
+def _named(choice: Mapping[str, Any]) -> str:
+    function = choice.get("function")
+    usage = 'Correct usage: `{"type": "function", "function": {"name": "my_function"}}`'
+    if not isinstance(function, Mapping):
+        raise _refused(
+            f"Invalid value for `function`: `{function}` in `tool_choice`! {usage}",
+            "tool_choice.function",
+        )
+    if "name" not in function:
+        raise _refused(
+            f"Expected field `name` in `function` in `tool_choice`! {usage}",
+            "tool_choice.function.name",
+        )
+    return str(function["name"])
+
+
+def tool_choice(body: Mapping[str, Any]) -> Any:
+    """Give the request's choice, or what stands for it: `"auto"` with tools, else `None`."""
+    return body.get("tool_choice", "auto" if body.get("tools") else None)
+
+
+def check_parser(body: Mapping[str, Any], tool_parser: str | None) -> None:
+    """Refuse tools on a server that was started without a parser for calls."""
+    choice = tool_choice(body)
+    if tool_parser is not None or choice in (None, "none"):
+        return
+    if choice == "auto":
+        raise RefusedError(
+            '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+        )
+    described = f'function "{_named(choice)}"' if isinstance(choice, Mapping) else f'"{choice}"'
+    raise RefusedError(f"tool_choice={described} requires --tool-call-parser to be set")
+
+
+def check_length(tokens: int, max_model_len: int) -> None:
+    """Refuse a prompt that leaves no room for a token."""
+    if tokens < max_model_len:
+        return
+    if tokens == max_model_len:
+        raise RefusedError(
+            "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)",
+            param="max_tokens",
+        )
+    # The server stops counting at the first token too many.
+    counted = max_model_len + 1
+    raise RefusedError(
+        f"This model's maximum context length is {max_model_len} tokens. However, your prompt "
+        f"contains at least {counted} input tokens, which exceeds this limit even without any "
+        "output tokens. Please reduce the length of the input prompt. "
+        f"(parameter=input_tokens, value={counted})",
+        param="input_tokens",
+    )

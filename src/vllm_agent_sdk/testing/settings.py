@@ -1,0 +1,45 @@
+"""How a simulated server was started."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from vllm_agent_sdk.types._codec import Record
+
+__all__ = ["Settings", "SimulatorOptions"]
+
+
+class SimulatorOptions(TypedDict, total=False):
+    """How the simulated server was started.
+
+    Attributes:
+        model: The name it serves. Default `"sim-model"`.
+        max_model_len: The model's context in tokens; longer prompts are refused. Default 8192.
+        api_key: The key it asks for, as `Authorization: Bearer …`. Default `None`: none.
+        version: What `/version` says. Default `"0.32.0"`.
+        blind: Whether the chat template leaves tools out, so that `/tokenize` counts the same with
+            and without them. Default `False`.
+        tool_parser: The parser for calls; `None` for a server without one, which refuses
+            `tool_choice` and gives scripted calls as text. Default `"hermes"`.
+        keepalive_s: Seconds after which an idle connection is closed. Default 5.
+    """
+
+    model: str
+    max_model_len: int
+    api_key: str | None
+    version: str
+    blind: bool
+    tool_parser: str | None
+    keepalive_s: float
+
+
+class Settings(Record, frozen=True):
+    """The same, with defaults."""
+
+    model: str = "sim-model"
+    max_model_len: int = 8192
+    api_key: str | None = None
+    version: str = "0.32.0"
+    blind: bool = False
+    tool_parser: str | None = "hermes"
+    keepalive_s: float = 5.0
