@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -13,7 +14,8 @@ from typing import Any
 
 from vllm_agent_sdk._core.docstring import parse_docstring
 from vllm_agent_sdk._core.schema_check import Validator, coerce
-from vllm_agent_sdk._core.schema_types import Field, Shapes, object_schema, with_default
+from vllm_agent_sdk._core.schema_shapes import Field, object_schema, with_default
+from vllm_agent_sdk._core.schema_types import Shapes
 from vllm_agent_sdk._core.schema_values import Decode, MismatchError
 from vllm_agent_sdk.errors import SchemaError
 
@@ -22,6 +24,7 @@ __all__ = [
     "Parameters",
     "Unresolved",
     "Validator",
+    "arguments_of",
     "coerce",
     "fields_of",
     "hints_of",
@@ -109,7 +112,7 @@ def parameters_of(
     positional: list[tuple[str, Any]] = []
     extra: Decode | None = None
     additional: Schema | bool = False
-    for parameter in _signature(fn).parameters.values():
+    for parameter in arguments_of(fn):
         name, default = parameter.name, parameter.default
         if parameter.kind is _POSITIONAL:
             positional.append((name, default))
@@ -152,11 +155,7 @@ def _annotation(hints: Mapping[str, Any], name: str, where: str, default: Any) -
             "is what the function would get."
         )
     # `x: int = None` means that None may be given.
-    return annotation | None if default is None and _can_be_optional(annotation) else annotation
-
-
-def _can_be_optional(annotation: Any) -> bool:
-    return annotation is not None and annotation is not Any and not isinstance(annotation, str)
+    return typing.Optional[annotation] if default is None else annotation  # noqa: UP045
 
 
 def hints_of(fn: Callable[..., Any], localns: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -189,16 +188,27 @@ def hints_of(fn: Callable[..., Any], localns: Mapping[str, Any] | None = None) -
 
 def _function(fn: Any) -> Any:
     """Find the function whose annotations describe a callable."""
-    while hasattr(fn, "func") and not inspect.isfunction(fn):  # functools.partial
+    while isinstance(fn, functools.partial):
         fn = fn.func
     if not inspect.isroutine(fn) and not isinstance(fn, type):
         fn = type(fn).__call__
     return inspect.unwrap(getattr(fn, "__func__", fn))
 
 
-def _signature(fn: Callable[..., Any]) -> inspect.Signature:
+def arguments_of(fn: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Give the parameters that a caller may fill: what a `functools.partial` holds is settled.
+
+    Raises:
+        SchemaError: The callable does not tell its signature.
+    """
+    settled: set[str] = set()
+    inner: Any = fn
+    while isinstance(inner, functools.partial):
+        settled |= set(inner.keywords)
+        inner = inner.func
     try:
-        return inspect.signature(fn)
+        parameters = inspect.signature(fn).parameters.values()
+        return [parameter for parameter in parameters if parameter.name not in settled]
     except (TypeError, ValueError) as cause:
         raise SchemaError(f"{_name(fn)} has no signature that can be read: {cause}.") from cause
 

@@ -276,7 +276,7 @@ def _replaced(value: Any, path: list[str | int], new: Any) -> Any:
 
 def _whole_floats(value: Any, schema: Any, root: Any, path: list[str | int]) -> Iterator[Fix]:
     """Find `3.0` where the schema says integer. JSON Schema takes it; a function would not."""
-    schema = refs.resolve(schema, root)
+    schema = _member(value, refs.resolve(schema, root), root)
     if not isinstance(schema, dict):
         return
     if type(value) is float:
@@ -292,3 +292,14 @@ def _whole_floats(value: Any, schema: Any, root: Any, path: list[str | int]) -> 
         for index, item in enumerate(value):
             inner = first[index] if index < len(first) else schema.get("items")
             yield from _whole_floats(item, inner, root, [*path, index])
+
+
+def _member(value: Any, schema: Any, root: Any) -> Any:
+    """Give the one member of a union that is of the value's kind; other schemas as they are."""
+    members = schema.get("anyOf") if isinstance(schema, dict) else None
+    if not isinstance(members, list):
+        return schema
+    kinds = {dict: ("object",), list: ("array",), float: ("integer", "number")}.get(type(value), ())
+    found = [refs.resolve(member, root) for member in members]
+    fitting = [one for one in found if isinstance(one, dict) and one.get("type") in (*kinds, None)]
+    return fitting[0] if len(fitting) == 1 else None

@@ -10,38 +10,45 @@ from __future__ import annotations
 import collections.abc as abc
 import dataclasses
 import enum
-import os
 import pathlib
 import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, NewType, Union, get_args, get_origin
 
 import typing_extensions
 
 from vllm_agent_sdk._core import schema_refs as refs
-from vllm_agent_sdk._core.docstring import parse_docstring
+from vllm_agent_sdk._core.schema_shapes import (
+    ANY,
+    PLAIN_SHAPES,
+    Field,
+    Shape,
+    annotated,
+    check_union,
+    choice,
+    json_scalar,
+    key_decoder,
+    key_schema,
+    object_shape,
+    with_default,
+    wrapped,
+)
 from vllm_agent_sdk._core.schema_values import (
-    PLAIN,
     Decode,
     MismatchError,
     at,
     decode_array,
-    decode_choice,
     decode_dict,
-    decode_object,
     decode_tuple,
     decode_union,
-    keep,
-    to_json,
 )
-from vllm_agent_sdk.errors import SchemaError, UsageError
+from vllm_agent_sdk.errors import SchemaError
 from vllm_agent_sdk.types import schema_types as by_msgspec
 
-__all__ = ["Field", "MismatchError", "Shape", "Shapes", "hints_of_class", "is_pydantic"]
+__all__ = ["Shapes"]
 
 Schema = dict[str, Any]
 
@@ -51,8 +58,10 @@ _ARRAYS: dict[Any, Callable[[Iterable[Any]], Any]] = {
 }  # fmt: skip
 _OBJECTS = (dict, abc.Mapping, abc.MutableMapping)
 _PATHS: dict[Any, Any] = {
-    pathlib.Path: pathlib.Path, pathlib.PurePath: pathlib.PurePath, os.PathLike: pathlib.Path,
-    pathlib.PurePosixPath: pathlib.PurePosixPath, pathlib.PureWindowsPath: pathlib.PureWindowsPath,
+    kind: kind
+    for kind in (
+        pathlib.Path, pathlib.PurePath, pathlib.PurePosixPath, pathlib.PureWindowsPath,
+    )
 }  # fmt: skip
 _QUALIFIERS = (
     typing.Required,
@@ -61,37 +70,6 @@ _QUALIFIERS = (
     typing_extensions.ReadOnly,
     typing.ClassVar,
 )
-#: Attribute of `annotated_types`, `msgspec.Meta` and pydantic's metadata → keyword.
-_LIMITS = {
-    "ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum",
-    "multiple_of": "multipleOf", "pattern": "pattern",
-}  # fmt: skip
-_SIZES = {"string": "Length", "array": "Items", "object": "Properties"}
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A type, as JSON sees it.
-
-    Attributes:
-        schema: Its JSON Schema.
-        decode: Makes an object of the type from a JSON value (and the value's path); raises
-            `MismatchError`.
-        plain: The JSON type it is, where the value needs no change.
-    """
-
-    schema: Schema
-    decode: Decode
-    plain: type | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field of an object type, or a parameter of a function."""
-
-    name: str
-    shape: Shape
-    required: bool
 
 
 class Shapes:
@@ -115,7 +93,7 @@ class Shapes:
             SchemaError: A union cannot be decoded for sure.
         """
         for where, members in self._unions:
-            _check_union(where, [refs.resolve(m, {"$defs": self._defs}) for m in members])
+            check_union(where, [refs.resolve(m, {"$defs": self._defs}) for m in members])
         return refs.inline(schema, self._defs)
 
     def of(self, annotation: Any, where: str) -> Shape:
@@ -129,19 +107,19 @@ class Shapes:
             SchemaError: The type has no JSON form.
         """
         origin = get_origin(annotation)
-        if annotation in PLAIN if isinstance(annotation, abc.Hashable) else False:
-            return PLAIN_SHAPES[annotation]
         if origin is typing.Annotated:
-            return _annotated(self.of(annotation.__origin__, where), annotation.__metadata__)
+            return annotated(self.of(annotation.__origin__, where), annotation.__metadata__)
+        if annotation in PLAIN_SHAPES:
+            return PLAIN_SHAPES[annotation]
         if origin in _QUALIFIERS:
             return self.of(get_args(annotation)[0], where)
         if origin is Literal or origin is typing_extensions.Literal:
-            return _choice([(_json_scalar(v, where), v) for v in get_args(annotation)])
+            return choice([(json_scalar(v, where), v) for v in get_args(annotation)])
         if origin is Union or origin is types.UnionType:
             return self._union(get_args(annotation), where)
         if isinstance(annotation, NewType):
             return self.of(annotation.__supertype__, where)
-        if hasattr(origin or annotation, "__value__"):
+        if type(origin or annotation).__name__ == "TypeAliasType":
             return self._alias(annotation, where)
         if isinstance(annotation, (str, typing.ForwardRef)):
             name = annotation if isinstance(annotation, str) else annotation.__forward_arg__
@@ -173,13 +151,13 @@ class Shapes:
             }  # fmt: skip
             return Shape(schema, decode_tuple([item.decode for item in items]))
         if kind in _OBJECTS:
-            key, value = (self.of(a, where) for a in args) if args else (STR, ANY)
-            decode_key = _key_decoder(key, where)
+            key, value = [self.of(arg, where) for arg in args] or [PLAIN_SHAPES[str], ANY]
+            decode_key = key_decoder(key, where)
             schema = refs.merge(
                 {"type": "object"},
                 {
                     "additionalProperties": value.schema or None,
-                    "propertyNames": None if key.plain is str else _key_schema(key),
+                    "propertyNames": None if key.plain is str else key_schema(key),
                 },
             )
             return Shape(schema, decode_dict(decode_key, value.decode))
@@ -188,11 +166,15 @@ class Shapes:
     def _union(self, args: tuple[Any, ...], where: str) -> Shape:
         members = [self.of(arg, where) for arg in args]
         self._unions.append((where, [member.schema for member in members]))
-        exact = {member.plain for member in members if member.plain is not None}
+        # `int | float` keeps 3.0 and `float | int` keeps 3: between these two the value decides.
+        numbers = {member.plain for member in members} >= {int, float}
         schemas = [member.schema for member in members]
         if {} in schemas:
             return ANY
-        return Shape({"anyOf": schemas}, decode_union([m.decode for m in members], exact))
+        return Shape(
+            {"anyOf": schemas},
+            decode_union([m.decode for m in members], {int, float} if numbers else set()),
+        )
 
     def _alias(self, annotation: Any, where: str) -> Shape:
         alias = get_origin(annotation) or annotation
@@ -205,14 +187,14 @@ class Shapes:
 
     def _class(self, annotation: Any, kind: type, where: str) -> Shape:
         if kind in _PATHS:
-            return Shape({"type": "string"}, _wrapped(str, _PATHS[kind]))
+            return Shape({"type": "string"}, wrapped(str, _PATHS[kind]))
         if kind in by_msgspec.SCALARS:
             return Shape(by_msgspec.SCALARS[kind], _by_msgspec(kind))
         if issubclass(kind, enum.Enum):
-            return _choice([(_json_scalar(member, where), member) for member in kind])
+            return choice([(json_scalar(member, where), member) for member in kind])
         if by_msgspec.is_struct(annotation):
             return self._struct(annotation, where)
-        if is_pydantic(kind):
+        if _is_pydantic(kind):
             return self._pydantic(annotation, where)
         if typing_extensions.is_typeddict(kind):
             return self._named(annotation, kind.__name__, lambda: self._typed_dict(annotation))
@@ -241,7 +223,7 @@ class Shapes:
 
     def _dataclass(self, annotation: Any) -> Shape:
         kind = get_origin(annotation) or annotation
-        hints = hints_of_class(annotation, self._localns)
+        hints = _hints_of_class(annotation, self._localns)
         fields = []
         for field in dataclasses.fields(kind):
             if field.init:
@@ -254,12 +236,12 @@ class Shapes:
         for name, hint in hints.items():
             if isinstance(hint, dataclasses.InitVar):
                 raise SchemaError(f"Field {name!r} of {kind.__name__} is an InitVar; use a field.")
-        return _object(kind, fields, kind)
+        return object_shape(kind, fields, kind)
 
     def _typed_dict(self, annotation: Any) -> Shape:
         kind = get_origin(annotation) or annotation
         fields = []
-        for name, hint in hints_of_class(annotation, self._localns).items():
+        for name, hint in _hints_of_class(annotation, self._localns).items():
             origin = get_origin(hint)
             required = name in kind.__required_keys__
             if origin in (typing.Required, typing.NotRequired):
@@ -267,18 +249,18 @@ class Shapes:
                 required = origin is typing.Required
             shape = self.of(hint, f"Key {name!r} of {kind.__name__}")
             fields.append(Field(name, shape, required))
-        return _object(kind, fields, dict)
+        return object_shape(kind, fields, dict)
 
     def _named_tuple(self, annotation: Any) -> Shape:
         kind = get_origin(annotation) or annotation
-        hints = hints_of_class(annotation, self._localns)
+        hints = _hints_of_class(annotation, self._localns)
         fields = []
         for name in kind._fields:
             default = kind._field_defaults.get(name, dataclasses.MISSING)
             shape = self.of(hints.get(name, Any), f"Field {name!r} of {kind.__name__}")
             required = name not in kind._field_defaults
             fields.append(Field(name, with_default(shape, default), required))
-        return _object(kind, fields, kind)
+        return object_shape(kind, fields, kind)
 
     def _struct(self, annotation: Any, where: str) -> Shape:
         try:
@@ -312,113 +294,6 @@ class Shapes:
         return Shape(schema, decode)
 
 
-# ── small shapes ─────────────────────────────────────────────────────────────────────────────────
-
-ANY = Shape({}, keep)
-PLAIN_SHAPES: dict[Any, Shape] = {
-    kind: Shape({} if name is None else {"type": name}, decode, kind if name else None)
-    for kind, (name, decode) in PLAIN.items()
-}
-STR = PLAIN_SHAPES[str]
-
-
-def with_default(shape: Shape, default: Any) -> Shape:
-    """Show a default in a shape's schema, if JSON can write it; `MISSING` is none."""
-    if default is dataclasses.MISSING:
-        return shape
-    try:
-        shown = to_json(default)
-    except UsageError:
-        return shape
-    return dataclasses.replace(shape, schema={**shape.schema, "default": shown})
-
-
-def _choice(pairs: list[tuple[Any, Any]]) -> Shape:
-    """Make the shape of a closed set of (JSON value, Python value)."""
-    values = list({(type(value), value): value for value, _ in pairs}.values())
-    kinds = {type(value) for value in values}
-    kind = kinds.pop() if len(kinds) == 1 else object
-    name = PLAIN[kind][0] if kind in PLAIN else None
-    schema = refs.merge({"type": name, "enum": values}, {})
-    if name is None:
-        del schema["type"]
-    return Shape(schema, decode_choice(pairs))
-
-
-def _object(kind: type, fields: list[Field], make: Callable[..., Any]) -> Shape:
-    """Make the shape of a class with fields; unknown keys are refused."""
-    doc = parse_docstring(None if _is_generated_doc(kind) else kind.__doc__)
-    schema = object_schema(fields, doc.parameters, False)
-    decoders = {field.name: field.shape.decode for field in fields}
-    required = [field.name for field in fields if field.required]
-    return Shape(
-        refs.merge(schema, {"description": doc.description or None}),
-        decode_object(decoders, required, make),
-    )
-
-
-def object_schema(
-    fields: Iterable[Field], said: Mapping[str, str], additional: Schema | bool
-) -> Schema:
-    """Make an object schema of fields; a field's own description wins over the docstring's."""
-    properties = {
-        field.name: {
-            **({"description": said[field.name]} if field.name in said else {}),
-            **field.shape.schema,
-        }
-        for field in fields
-    }
-    schema: Schema = {"type": "object", "properties": properties}
-    if required := [field.name for field in fields if field.required]:
-        schema["required"] = required
-    schema["additionalProperties"] = additional
-    return schema
-
-
-def _is_generated_doc(kind: type) -> bool:
-    """True for what `dataclass` and `NamedTuple` write where there is no docstring."""
-    doc = kind.__doc__ or ""
-    return doc.startswith(f"{kind.__name__}(") or doc is dict.__doc__
-
-
-def _annotated(shape: Shape, metadata: tuple[Any, ...]) -> Shape:
-    """Add the descriptions and limits of `Annotated` to a shape."""
-    schema = dict(shape.schema)
-    for item in metadata:
-        inner = getattr(item, "metadata", None)  # a pydantic Field holds its limits in a list
-        for note in (item, *inner) if isinstance(inner, (list, tuple)) else (item,):
-            text = note if isinstance(note, str) else getattr(note, "description", None)
-            text = text if isinstance(text, str) else getattr(note, "documentation", None)
-            if isinstance(text, str):
-                schema["description"] = text
-            if isinstance(examples := getattr(note, "examples", None), list):
-                schema["examples"] = examples
-            if isinstance(extra := getattr(note, "extra_json_schema", None), dict):
-                schema.update(extra)
-            schema = _limited(schema, note)
-    return dataclasses.replace(shape, schema=schema)
-
-
-def _limited(schema: Schema, note: object) -> Schema:
-    if isinstance(note, (str, type)):
-        return schema
-    if "anyOf" in schema:
-        members = [m if m.get("type") == "null" else _limited(m, note) for m in schema["anyOf"]]
-        return {**schema, "anyOf": members}
-    limits = {_LIMITS[name]: getattr(note, name, None) for name in _LIMITS}
-    size = _SIZES.get(schema.get("type", ""))
-    if size is not None:
-        limits[f"min{size}"] = getattr(note, "min_length", None)
-        limits[f"max{size}"] = getattr(note, "max_length", None)
-    return refs.merge(schema, {k: v for k, v in limits.items() if isinstance(v, (int, float, str))})
-
-
-def _wrapped(kind: type, make: Callable[[Any], Any]) -> Decode:
-    """Decode a plain value, then make something of it."""
-    plain = PLAIN_SHAPES[kind].decode
-    return lambda value, path: make(plain(value, path))
-
-
 def _by_msgspec(annotation: Any) -> Decode:
     def decode(value: Any, path: str) -> Any:
         try:
@@ -438,47 +313,14 @@ def _pydantic_mismatch(cause: ValueError, path: str) -> MismatchError:
     return MismatchError(path, str(cause))
 
 
-def is_pydantic(kind: type) -> bool:
+def _is_pydantic(kind: type) -> bool:
     """True for models, pydantic dataclasses and other types that pydantic makes schemas of."""
     return "pydantic" in sys.modules and (
         hasattr(kind, "__get_pydantic_core_schema__") or hasattr(kind, "__pydantic_validator__")
     )
 
 
-# ── keys, literals, generics, unions ─────────────────────────────────────────────────────────────
-
-
-def _key_schema(key: Shape) -> Schema:
-    if key.plain is int:
-        return {"pattern": r"^-?\d+$"}
-    return {name: value for name, value in key.schema.items() if name != "type"}
-
-
-def _key_decoder(key: Shape, where: str) -> Decode:
-    if key.plain is int:
-        return _int_key
-    if key.schema.get("type") == "string":
-        return key.decode
-    raise SchemaError(f"{where}: the keys of a JSON object are text; use dict[str, …].")
-
-
-def _int_key(value: Any, path: str) -> int:
-    try:
-        return int(value)
-    except ValueError as cause:
-        raise MismatchError(path, f"the key {value!r} is no integer") from cause
-
-
-def _json_scalar(value: Any, where: str) -> Any:
-    plain = value.value if isinstance(value, enum.Enum) else value
-    if plain is None or type(plain) in (str, int, bool, float):
-        return plain
-    if isinstance(plain, (str, int)):  # a str or int with behaviour of its own
-        return str.__str__(plain) if isinstance(plain, str) else int(plain)
-    raise SchemaError(f"{where}: {value!r} has no JSON form; use text, a number or a bool.")
-
-
-def hints_of_class(annotation: Any, localns: Mapping[str, Any]) -> dict[str, Any]:
+def _hints_of_class(annotation: Any, localns: Mapping[str, Any]) -> dict[str, Any]:
     """Resolve a class's annotations, with the arguments of a generic one put in.
 
     Raises:
@@ -506,50 +348,6 @@ def _bind(hint: Any, bound: Mapping[Any, Any]) -> Any:
     if parameters := getattr(hint, "__parameters__", ()):
         return hint[tuple(bound.get(parameter, parameter) for parameter in parameters)]
     return hint
-
-
-def _check_union(where: str, members: list[Schema]) -> None:
-    """Refuse two object members that one value may match: which was meant cannot be told."""
-    objects = [member for member in members if member.get("type") == "object"]
-    for index, one in enumerate(objects):
-        for other in objects[index + 1 :]:
-            if not _distinct(one, other):
-                names = " and ".join(
-                    ", ".join(m.get("properties", {})) or "any" for m in (one, other)
-                )
-                raise SchemaError(
-                    f"{where}: two members of the union cannot be told apart (keys: {names}). Give "
-                    "each a required key that the other lacks, or one required key with different "
-                    "Literal values."
-                )
-
-
-def _distinct(one: Schema, other: Schema) -> bool:
-    mine, yours = one.get("properties"), other.get("properties")
-    if mine is None and yours is None:
-        return True  # plain dicts: whichever matches, the value is the same
-    mine, yours = mine or {}, yours or {}
-    if not set(one.get("required", ())) <= _keys(other):
-        return True
-    if not set(other.get("required", ())) <= _keys(one):
-        return True
-    shared = set(one.get("required", ())) & set(other.get("required", ()))
-    return any(
-        not {repr(v) for v in mine[key]["enum"]} & {repr(v) for v in yours[key]["enum"]}
-        for key in shared
-        if "enum" in mine.get(key, {}) and "enum" in yours.get(key, {})
-    )
-
-
-class _All(set[str]):
-    """Every key: what an open mapping may have."""
-
-    def __ge__(self, other: object) -> bool:
-        return True
-
-
-def _keys(schema: Schema) -> set[str]:
-    return set(schema["properties"]) if "properties" in schema else _All()
 
 
 def _no_schema(annotation: Any, where: str) -> SchemaError:

@@ -210,8 +210,7 @@ def decode_union(members: Sequence[Decode], plain: set[type]) -> Decode:
 
     Args:
         members: In the order they were written.
-        plain: The JSON types that are members themselves: such a value is taken as it is, so that
-            `int | float` keeps 3.0 and `float | int` keeps 3.
+        plain: Values of these types are taken as they are.
     """
 
     def decode(value: Any, path: str) -> Any:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import functools
 import inspect
-import logging
 import re
-import sys
-import threading
+import types
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Generic, ParamSpec, TypeVar, cast, get_args, get_origin, overload
+from typing import Any, ParamSpec, TypeVar, get_args, get_origin, overload
 
 from vllm_agent_sdk._core.docstring import parse_docstring
 from vllm_agent_sdk._core.schema import (
-    MismatchError,
     Parameters,
     Unresolved,
     Validator,
+    arguments_of,
     fields_of,
     hints_of,
     parameters_of,
@@ -27,16 +24,13 @@ from vllm_agent_sdk._core.schema import (
 )
 from vllm_agent_sdk._core.schema_refs import resolve
 from vllm_agent_sdk._core.schema_values import Decode, decode_object, keep
-from vllm_agent_sdk.agent.tool_results import failure, output_of
-from vllm_agent_sdk.errors import SchemaError, ToolError, UsageError
+from vllm_agent_sdk.agent.tool_function import FunctionTool
+from vllm_agent_sdk.errors import SchemaError, UsageError
 from vllm_agent_sdk.types.protocols import Tool
-from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
+from vllm_agent_sdk.types.tools import RunContext, ToolSpec
 
 __all__ = ["FunctionTool", "check_tools", "tool"]
 
-_log = logging.getLogger("vllm_agent_sdk.tools")
-
-Deps = TypeVar("Deps")
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -45,139 +39,6 @@ SchemaLike = Mapping[str, Any] | type
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTEXT_TEXT = re.compile(r"(\w+\.)*RunContext(\[.*\])?(\s*\|\s*None)?")
-
-
-class FunctionTool(Generic[Deps, P, R]):
-    """A Python function that the model can call; made by `@tool`.
-
-    It stays callable as the function it was. `spec`, `name` and `description` say what the model
-    sees, `is_async` whether it is awaited (else it runs in a thread of its own).
-    """
-
-    def __init__(
-        self, fn: Callable[P, R], spec: ToolSpec, parameters: Parameters, contexts: tuple[str, ...]
-    ) -> None:
-        functools.update_wrapper(cast("Any", self), fn)
-        self._fn = fn
-        self._spec = spec
-        self._parameters = parameters
-        self._contexts = contexts
-        self._validator = Validator(spec.parameters, f"The schema of tool {spec.name}")
-        self.is_async = _is_async(fn)
-
-    @property
-    def spec(self) -> ToolSpec:
-        """What the model and the runtime know of it."""
-        return self._spec
-
-    @property
-    def name(self) -> str:
-        """Its name, as the model calls it."""
-        return self._spec.name
-
-    @property
-    def description(self) -> str:
-        """What the model reads about it."""
-        return self._spec.description
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself: nothing is validated, repaired or converted."""
-        return self._fn(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<tool {self.name}({', '.join(self.spec.parameters.get('properties', {}))})>"
-
-    async def invoke(self, arguments: dict[str, Any], ctx: RunContext[Any]) -> ToolOutput:
-        """Repair and validate the arguments, and run the function.
-
-        Args:
-            arguments: The parsed object, as the model wrote it; it is not changed.
-            ctx: Given to the parameter annotated `RunContext`, if there is one.
-
-        Returns:
-            What the model is told. Invalid arguments give `executed=False, is_error=True`; an
-            exception of the function gives `is_error=True` and its type and message, a `ToolError`
-            exactly its message.
-        """
-        repairs: tuple[str, ...] = ()
-        if self._spec.coerce:
-            arguments, repairs = self._validator.coerce(arguments)
-        wrong = self._validator.errors(arguments)
-        if wrong:
-            return self._invalid(wrong)
-        try:
-            given = dict.fromkeys(self._contexts, ctx)
-            args, kwargs = self._parameters.bind(arguments, given)
-        except MismatchError as mismatch:
-            return self._invalid([str(mismatch)])
-        except Exception as error:  # noqa: BLE001  a class of the user's may raise anything
-            return self._failed(error, executed=False)
-        try:
-            output = output_of(await self._run(args, kwargs), self.name)
-        except Exception as error:  # noqa: BLE001  what a tool raises is for the model to read
-            output = self._failed(error, executed=True)
-        if repairs:
-            output = ToolOutput(
-                output.content, output.is_error, (*repairs, *output.repairs), output.executed
-            )
-        return output
-
-    async def _run(self, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        call = functools.partial(cast("Callable[..., Any]", self._fn), *args, **kwargs)
-        result = call() if self.is_async else await _in_thread(call, f"tool-{self.name}")
-        return await result if inspect.isawaitable(result) else result
-
-    def _invalid(self, wrong: list[str]) -> ToolOutput:
-        return failure(
-            f"Invalid arguments for {self.name}: {'; '.join(wrong)}. "
-            "Call it again with corrected arguments.",
-            executed=False,
-        )
-
-    def _failed(self, error: Exception, *, executed: bool) -> ToolOutput:
-        _log.debug("Tool %s raised %s", self.name, type(error).__name__, exc_info=error)
-        try:
-            text = str(error)
-        except Exception:  # noqa: BLE001  a broken __str__ must not hide what happened
-            text = "(no message)"
-        if not isinstance(error, ToolError):
-            text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        return failure(text or type(error).__name__, executed=executed)
-
-
-async def _in_thread(call: Callable[[], Any], name: str) -> Any:
-    """Run a blocking call in a thread of its own, with the caller's context variables.
-
-    Not in asyncio's executor, which tools that hang would exhaust for everyone else, and as a
-    daemon, so that such a thread does not keep the program from ending.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if done.done():  # the waiter was cancelled; nobody asks any more
-            return
-        if isinstance(error, StopIteration):  # a future refuses it
-            error = RuntimeError(f"the tool raised {error!r}")
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
-
-    def work() -> None:
-        result, error = None, None
-        try:
-            result = context.run(call)
-        except BaseException as raised:  # noqa: BLE001  it is raised again where it is awaited
-            error = raised
-        try:
-            loop.call_soon_threadsafe(settle, result, error)
-        except RuntimeError:  # the loop was closed meanwhile
-            _log.debug("%s ended after its event loop was closed", name)
-
-    threading.Thread(target=work, name=name, daemon=True).start()
-    return await done
 
 
 # ── the decorator ────────────────────────────────────────────────────────────────────────────────
@@ -300,7 +161,7 @@ def _make(options: dict[str, Any], fn: Any) -> FunctionTool[Any, Any, Any]:
     name = _checked_name(fn, options.pop("name", None))
     description = options.pop("description", None)
     schema = options.pop("schema", None)
-    localns = _caller_locals()
+    localns = _caller_locals(fn)
     contexts = _context_parameters(fn, localns)
     if schema is None:
         parameters = parameters_of(fn, contexts, localns)
@@ -361,18 +222,15 @@ def _check_options(name: str, options: Mapping[str, Any], schema: Mapping[str, A
             raise UsageError(f"{option} of tool {name} is True or False, not {options[option]!r}.")
 
 
-def _caller_locals() -> dict[str, Any]:
-    """Give the names visible where `@tool` was written: classes defined in a function."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__") in (__name__, "functools"):
+def _caller_locals(fn: Any) -> dict[str, Any]:
+    """Give the names visible where `@tool` was written, for a function made in a function."""
+    if "<locals>" not in getattr(fn, "__qualname__", ""):
+        return {}
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") in (__name__, "functools"):
         frame = frame.f_back
-    return dict(frame.f_locals)
-
-
-def _is_async(fn: Any) -> bool:
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
-        getattr(fn, "__call__", None)  # noqa: B004  the method itself is meant
-    )
+    same_module = frame is not None and frame.f_globals is getattr(fn, "__globals__", None)
+    return dict(frame.f_locals) if frame is not None and same_module else {}
 
 
 def _context_parameters(fn: Any, localns: Mapping[str, Any]) -> tuple[str, ...]:
@@ -383,9 +241,10 @@ def _context_parameters(fn: Any, localns: Mapping[str, Any]) -> tuple[str, ...]:
 def _is_context(hint: Any) -> bool:
     if isinstance(hint, Unresolved):  # imported for type checking only, or its Deps are
         return _CONTEXT_TEXT.fullmatch(hint.text) is not None
-    if (get_origin(hint) or hint) is RunContext:
-        return True
-    return any(_is_context(arg) for arg in get_args(hint) if get_origin(arg) or arg is RunContext)
+    origin = get_origin(hint)
+    if origin in (typing.Annotated, typing.Union, types.UnionType):
+        return any(_is_context(arg) for arg in get_args(hint))
+    return (origin or hint) is RunContext
 
 
 # ── schemas by hand ──────────────────────────────────────────────────────────────────────────────
@@ -396,7 +255,7 @@ def _by_hand(
 ) -> Parameters:
     """Take a schema that was given, and find how the function wants its arguments."""
     made, whole = _given_schema(name, schema, localns)
-    own = [p for p in inspect.signature(fn).parameters.values() if p.name not in contexts]
+    own = [parameter for parameter in arguments_of(fn) if parameter.name not in contexts]
     properties = made.schema.get("properties", {})
     positional = tuple((p.name, p.default) for p in own if p.kind is p.POSITIONAL_ONLY)
     by_name = {p.name for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
@@ -414,7 +273,10 @@ def _by_hand(
             f"schema has {', '.join(properties) or 'nothing'}. Take one dict, or a parameter for "
             "each property (with a default where it is not required)."
         )
-    return replace(made, positional=positional)
+    decoders = {name: made.decoders.get(name, keep) for name in by_name}
+    return replace(
+        made, decoders=decoders, extra=keep if takes_any else None, positional=positional
+    )
 
 
 class _OneDict(Parameters):
@@ -455,7 +317,7 @@ def _given_schema(name: str, schema: Any, localns: Mapping[str, Any]) -> tuple[P
             'names to types, {"city": str}.'
         )
     Validator(full, where).check()
-    return Parameters(full, {}, keep, ()), keep
+    return Parameters(full, {}, None, ()), keep
 
 
 #: What the values of a JSON Schema are; types are none of these.

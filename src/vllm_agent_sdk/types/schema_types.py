@@ -46,7 +46,7 @@ def convert(value: object, annotation: Any) -> Any:
             `path` says where in the value (`.a[0]`, empty for the value itself).
     """
     try:
-        return msgspec.convert(value, annotation)
+        return msgspec.convert(value, annotation, str_keys=True)
     except msgspec.ValidationError as cause:
         text, _, where = str(cause).partition(" - at `$")
         error = ConvertError(text)
