@@ -40,6 +40,8 @@ class InProcessTransport:
         if request.body is not None:
             headers.setdefault("content-length", str(len(body)))
         received = SimulatorRequest(request.method, unquote(url.path), url.query, headers, body)
+        if request.connected is not None:
+            request.connected()
         stream = _Stream(self._handler, received, self._open)
         try:
             await stream.head()

@@ -145,7 +145,11 @@ class Reply:
 
     @classmethod
     def calls(
-        cls, *calls: Call, text: str = "", reasoning: str = "", **options: Unpack[ReplyOptions]
+        cls,
+        *calls: Call,
+        text: str | Sequence[str] = "",
+        reasoning: str | Sequence[str] = "",
+        **options: Unpack[ReplyOptions],
     ) -> Reply:
         """Answer with tool calls.
 
@@ -153,19 +157,30 @@ class Reply:
             *calls: Name and arguments, `("get_weather", {"city": "Rome"})`, and an id if it
                 matters. Arguments given as text are sent as they are, broken JSON too, as a model
                 may write it. A list of texts sets the pieces they are streamed in.
-            text: What the model says before it calls.
+            text: What the model says before it calls; a list sets the pieces here, too.
             reasoning: What it thinks before that.
             **options: See `ReplyOptions`.
         """
         if not calls:
             raise UsageError('Reply.calls needs a call, such as ("get_weather", {"city": "Rome"}).')
         read = tuple(_read_call(call) for call in calls)
-        return cls(Chat(words(text), words(reasoning), read), _checked(options))
+        return cls(Chat(pieces(text), pieces(reasoning), read), _checked(options))
 
     @classmethod
-    def reasoning(cls, reasoning: str, text: str = "", **options: Unpack[ReplyOptions]) -> Reply:
-        """Answer with reasoning and then text, as a server with a reasoning parser does."""
-        return cls(Chat(text=words(text), reasoning=words(reasoning)), _checked(options))
+    def reasoning(
+        cls,
+        reasoning: str | Sequence[str],
+        text: str | Sequence[str] = "",
+        **options: Unpack[ReplyOptions],
+    ) -> Reply:
+        """Answer with reasoning and then text, as a server with a reasoning parser does.
+
+        Args:
+            reasoning: What the model thinks; a list sets the pieces it is streamed in.
+            text: What it says then; the same.
+            **options: See `ReplyOptions`.
+        """
+        return cls(Chat(pieces(text), pieces(reasoning)), _checked(options))
 
     @classmethod
     def error(
@@ -255,6 +270,11 @@ def words(text: str) -> tuple[str, ...]:
     if text:
         pieces.append(text[start:])
     return tuple(pieces)
+
+
+def pieces(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Give the pieces that text is streamed in: its words, or those that were given."""
+    return words(text) if isinstance(text, str) else tuple(text)
 
 
 def _read_call(call: Call) -> tuple[str, Arguments, str | None]:

@@ -212,11 +212,13 @@ class Simulator:
 
     def client_gone(self, request: SimulatorRequest) -> None:
         """Hear that a client left; called by the socket and the transport."""
-        if id(request) in self._active:
-            self._change(self._count_disconnect)
 
-    def _count_disconnect(self) -> None:
-        self.disconnects += 1
+        def gone() -> None:
+            del self._active[id(request)]
+            self.disconnects += 1
+
+        if id(request) in self._active:
+            self._change(gone)
 
     def _change(self, change: Callable[[], object]) -> None:
         with self._changed:
