@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
 
+    from vllm_agent_sdk.agent.definition import (
+        Agent, query,
+    )
+    from vllm_agent_sdk.agent.run import (
+        Run,
+    )
     from vllm_agent_sdk.agent.tools import (
         tool,
     )
@@ -68,6 +74,12 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "agent.definition": (
+        "Agent", "query",
+    ),
+    "agent.run": (
+        "Run",
+    ),
     "agent.tools": (
         "tool",
     ),
@@ -127,21 +139,22 @@ _MODULES = {
 }
 
 __all__ = [
-    "AssistantMessage", "AsyncVLLM", "AudioBlock", "AuthenticationError", "BadRequestError",
-    "BudgetExceededError", "ChatChunkStream", "ChatCompletion", "ChatCompletionChunk",
-    "ChatDefaults", "ChatParams", "ChatStream", "CheckpointNotFoundError", "Checkpointed",
-    "ChoiceFinished", "CircuitOpenError", "ClientClosedError", "Compacted", "CompletionUsage",
-    "ConflictError", "ConnectError", "ConnectTimeoutError", "ConstraintIgnoredError",
-    "ContentBlock", "ContextLengthError", "EngineDeadError", "ErrorInfo", "FileBlock", "Finished",
-    "FirstTokenTimeoutError", "HTTPOptions", "HookError", "HookRan", "IdleTimeoutError",
-    "ImageBlock", "InternalServerError", "Interrupted", "Limits", "LocalServerError", "MCPError",
-    "Message", "MessageAdded", "ModelEnded", "ModelInfo", "ModelList", "ModelNotFoundError",
-    "ModelStarted", "NotFoundError", "NotImplementedByModelError", "Notice", "OutputError",
-    "OutputStalledError", "OutputValidationError", "Pending", "PermissionAsked",
-    "PermissionDecided", "PermissionDeniedError", "Prompt", "ProtocolError", "RateLimitError",
-    "ReasoningBlock", "ReasoningDelta", "RefusalDelta", "RunContext", "RunEnded", "RunError",
-    "RunEvent", "RunResult", "RunResumed", "RunStarted", "RunSuspended", "Sampling",
-    "SchemaError", "ServerError", "ServerOverloadedError", "SessionError", "SessionLockedError",
+    "Agent", "AssistantMessage", "AsyncVLLM", "AudioBlock", "AuthenticationError",
+    "BadRequestError", "BudgetExceededError", "ChatChunkStream", "ChatCompletion",
+    "ChatCompletionChunk", "ChatDefaults", "ChatParams", "ChatStream", "CheckpointNotFoundError",
+    "Checkpointed", "ChoiceFinished", "CircuitOpenError", "ClientClosedError", "Compacted",
+    "CompletionUsage", "ConflictError", "ConnectError", "ConnectTimeoutError",
+    "ConstraintIgnoredError", "ContentBlock", "ContextLengthError", "EngineDeadError",
+    "ErrorInfo", "FileBlock", "Finished", "FirstTokenTimeoutError", "HTTPOptions", "HookError",
+    "HookRan", "IdleTimeoutError", "ImageBlock", "InternalServerError", "Interrupted", "Limits",
+    "LocalServerError", "MCPError", "Message", "MessageAdded", "ModelEnded", "ModelInfo",
+    "ModelList", "ModelNotFoundError", "ModelStarted", "NotFoundError",
+    "NotImplementedByModelError", "Notice", "OutputError", "OutputStalledError",
+    "OutputValidationError", "Pending", "PermissionAsked", "PermissionDecided",
+    "PermissionDeniedError", "Prompt", "ProtocolError", "RateLimitError", "ReasoningBlock",
+    "ReasoningDelta", "RefusalDelta", "Run", "RunContext", "RunEnded", "RunError", "RunEvent",
+    "RunResult", "RunResumed", "RunStarted", "RunSuspended", "Sampling", "SchemaError",
+    "ServerError", "ServerOverloadedError", "SessionError", "SessionLockedError",
     "SessionNotFoundError", "SettingsChanged", "StopReason", "StoreError", "StreamError",
     "StreamEvent", "StreamFailedError", "StreamTruncatedError", "SubagentEnded",
     "SubagentStarted", "SystemMessage", "TextBlock", "TextDelta", "Timeout", "Timing",
@@ -150,7 +163,8 @@ __all__ = [
     "ToolMessage", "ToolOutput", "ToolProgress", "ToolSpec", "ToolStarted", "TotalTimeoutError",
     "TransportError", "TurnStarted", "UnprocessableEntityError", "UnsupportedByServerError",
     "UnsupportedControlError", "UnsupportedHookOutputError", "Usage", "UsageError",
-    "UsageUpdated", "UserAnswered", "UserAsked", "UserMessage", "VLLMError", "VideoBlock", "tool",
+    "UsageUpdated", "UserAnswered", "UserAsked", "UserMessage", "VLLMError", "VideoBlock",
+    "query", "tool",
 ]
 # fmt: on
 

@@ -5,6 +5,8 @@ The only module of the client that reads the environment, and only when a client
 
 from __future__ import annotations
 
+import os
+
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit, urlunsplit
 
@@ -71,8 +73,8 @@ class Config:
 
 
 def resolve(
-    env: Mapping[str, str],
     *,
+    env: Mapping[str, str] | None = None,
     base_url: str | None = None,
     api_key: str | None = None,
     model: str | None = None,
@@ -82,7 +84,7 @@ def resolve(
     """Resolve a client's settings. Empty strings count as unset.
 
     Args:
-        env: The environment; these variables are read: `VLLM_BASE_URL`, `VLLM_API_BASE`,
+        env: The environment (default: the process's); these variables are read: `VLLM_BASE_URL`, `VLLM_API_BASE`,
             `OPENAI_BASE_URL`, `VLLM_API_KEY`, `OPENAI_API_KEY` (only where the address came from
             `OPENAI_BASE_URL`: a cloud's key must not go to another host), `VLLM_MODEL`,
             `VLLM_TIMEOUT` (seconds in all).

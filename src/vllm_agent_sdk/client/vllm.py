@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
-import os
 import secrets
 from collections.abc import Mapping
 from types import TracebackType
@@ -61,7 +61,7 @@ class AsyncVLLM:
         transport: Transport | None = None,
     ) -> None:
         self._config = resolve(
-            os.environ, base_url=base_url, api_key=api_key, model=model, timeout=timeout, http=http
+            base_url=base_url, api_key=api_key, model=model, timeout=timeout, http=http
         )
         self.defaults: Mapping[str, Any] = dict(defaults or {})
         check_keywords(self.defaults, CHAT_FIELDS, "defaults=")
@@ -267,7 +267,8 @@ async def _http(config: Config) -> Transport:
     return transport
 
 
+@functools.cache
 def _user_agent() -> str:
-    from vllm_agent_sdk import __version__
+    from importlib.metadata import version
 
-    return f"vllm-agent-sdk/{__version__}"
+    return f"vllm-agent-sdk/{version('vllm-agent-sdk')}"

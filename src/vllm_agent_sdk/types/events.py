@@ -189,6 +189,7 @@ class RunStarted(StoredEvent, frozen=True, tag="run_started"):
         limits: What may be used.
         sampling: The sampling fields as they are sent.
         tool_choice: For the first turn.
+        turn_mode_asked: `Agent.turn_mode`; `auto` may move to another mode when a server refuses.
         turn_mode: `plain`, `native`, `required`, `guided` or `envelope`.
         turn_mode_reason: Why this one.
         dialect: How the history is written: `native` or `text`.
@@ -203,6 +204,7 @@ class RunStarted(StoredEvent, frozen=True, tag="run_started"):
     limits: Limits = msgspec.field(default_factory=Limits)
     sampling: dict[str, Any] = {}
     tool_choice: str | dict[str, Any] | None = None
+    turn_mode_asked: str = "auto"
     turn_mode: str = "plain"
     turn_mode_reason: str = ""
     dialect: str = "native"
@@ -365,9 +367,15 @@ class SettingsChanged(StoredEvent, frozen=True, tag="settings_changed"):
 
 
 class Interrupted(StoredEvent, frozen=True, tag="interrupted"):
-    """The run is to end now. `by` is `user` or the limit that was reached."""
+    """The run is to end now.
+
+    Attributes:
+        by: `user`, or the limit that was reached (`max_seconds`).
+        partial: What the model had said in the turn that was cut.
+    """
 
     by: str = "user"
+    partial: AssistantMessage | None = None
 
 
 class Notice(StoredEvent, frozen=True, tag="notice"):
@@ -421,6 +429,27 @@ RunEvent: TypeAlias = (
     | RunResumed
     | RunEnded
 )
+
+
+def joined(first: object, second: object) -> RunEvent | None:
+    """Join two deltas of one kind, choice, agent and call; `None` where they cannot be."""
+    match first, second:
+        case (TextDelta() as a, TextDelta() as b) if _same(a, b):
+            return msgspec.structs.replace(b, text=a.text + b.text)
+        case (ReasoningDelta() as a, ReasoningDelta() as b) if _same(a, b):
+            return msgspec.structs.replace(b, text=a.text + b.text)
+        case (ToolCallDelta() as a, ToolCallDelta() as b) if _same(a, b) and a.index == b.index:
+            if b.id is None and b.name is None:
+                return msgspec.structs.replace(a, arguments=a.arguments + b.arguments)
+    return None
+
+
+def _same(
+    first: TextDelta | ReasoningDelta | ToolCallDelta,
+    second: TextDelta | ReasoningDelta | ToolCallDelta,
+) -> bool:
+    return first.choice == second.choice and first.agent_id == second.agent_id
+
 
 _decoder: list[msgspec.json.Decoder[RunEvent]] = []
 

@@ -174,6 +174,10 @@ class ToolCall(_Block, frozen=True, tag="tool_call"):
                     )
         return cls(id, name, arguments, arguments_json, error, unexpected)
 
+    def with_id(self, id: str) -> ToolCall:
+        """Give the same call under another id."""
+        return self if id == self.id else msgspec.structs.replace(self, id=id)
+
     def parse(self, type_: type[T]) -> T:
         """Decode the arguments as a type msgspec knows (struct, dataclass, TypedDict, …).
 

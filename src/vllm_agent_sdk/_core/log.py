@@ -1,0 +1,50 @@
+"""An append-only list that is shared between versions of a state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+__all__ = ["Log"]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Log(Generic[T_co]):
+    """A list by reference and length: appending to the newest version costs no copy.
+
+    Appending to an older version (a fork) copies, so no version ever sees another's items.
+    """
+
+    __slots__ = ("_items", "_length")
+
+    def __init__(self, items: list[T_co] | None = None) -> None:
+        self._items: list[T_co] = items if items is not None else []
+        self._length = len(self._items)
+
+    def appended(self, *items: T_co) -> Log[T_co]:  # type: ignore[misc]
+        """Give a log that has the items too."""
+        if not items:
+            return self
+        shared = self._items if len(self._items) == self._length else self._items[: self._length]
+        shared.extend(items)
+        return Log(shared)
+
+    def since(self, start: int) -> list[T_co]:
+        """Give the items from a position on."""
+        return self._items[start : self._length]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[T_co]:
+        return iter(self._items[: self._length])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Log) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return hash(self._length)
+
+    def __repr__(self) -> str:
+        return f"Log({self._length} items)"

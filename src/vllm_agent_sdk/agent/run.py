@@ -1,0 +1,239 @@
+"""A run in the caller's hands: an async iterator of its events, and something to await."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import warnings
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from types import TracebackType
+from typing import Any, Generic, Self, cast
+
+from typing_extensions import TypeVar
+
+from vllm_agent_sdk.agent.driver import Driver
+from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types.events import (
+    ReasoningDelta,
+    RunEvent,
+    StoredEvent,
+    TextDelta,
+    ToolCallDelta,
+    joined,
+)
+from vllm_agent_sdk.types.results import RunResult
+
+__all__ = ["Run", "Start"]
+
+T = TypeVar("T", default=str)
+
+#: Events that wait for the reader before deltas are joined.
+QUEUE_SIZE = 256
+_JOINABLE = (TextDelta, ReasoningDelta, ToolCallDelta)
+
+
+class _Queue:
+    """What the reader has not read yet. Full, it joins deltas; it never drops or reorders."""
+
+    def __init__(self) -> None:
+        self._events: deque[Any] = deque()
+        self._news = asyncio.Event()
+        self._over = False
+        self.watched = False
+
+    def put(self, event: Any) -> None:
+        """Add an event; nobody waits here, so that a slow reader stalls nothing."""
+        if not self.watched:
+            return
+        if len(self._events) >= QUEUE_SIZE and isinstance(event, _JOINABLE):
+            both = joined(self._events[-1], event)
+            if both is not None:
+                self._events[-1] = both
+                return
+        self._events.append(event)
+        self._news.set()
+
+    def close(self) -> None:
+        """Say that nothing more will come."""
+        self._over = True
+        self._news.set()
+
+    async def get(self) -> Any:
+        """Give the next event, `None` at the end."""
+        while not self._events:
+            if self._over:
+                return None
+            self._news.clear()
+            await self._news.wait()
+        return self._events.popleft()
+
+
+class Start:
+    """How a run begins and ends: what makes its driver and opening events, what is closed after."""
+
+    def __init__(
+        self,
+        prepare: Callable[[Callable[[Any], None]], Awaitable[tuple[Driver, list[StoredEvent]]]],
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.prepare = prepare
+        self.close = close
+
+
+class _Work:
+    """The run's task and what it shares with the handle; it does not know the handle."""
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self.queue = _Queue()
+        self.driver: Driver | None = None
+        self.stop_asked = False
+
+    async def run(self) -> RunResult[Any]:
+        try:
+            self.driver, opening = await self._start.prepare(self.queue.put)
+            if self.stop_asked:
+                self.driver.interrupt()
+            return await self.driver.run(opening)
+        finally:
+            self.queue.close()
+            await asyncio.shield(asyncio.ensure_future(self._start.close()))
+
+
+class Run(Generic[T]):
+    """A run of an agent.
+
+    Iterate over it for its events (`async for event in run`), await it for its result, or both.
+    Nothing happens before one of them begins. Use it as `async with agent.stream(…) as run`: what
+    is left is cancelled at the end, and the server stops generating.
+    """
+
+    def __init__(self, start: Start) -> None:
+        self._work = _Work(start)
+        self._task: asyncio.Task[RunResult[Any]] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        self._watch()
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RunEvent:
+        task = self._watch()
+        event = await self._work.queue.get()
+        if event is None:
+            await asyncio.wait([task])
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+            raise StopAsyncIteration
+        return cast("RunEvent", event)
+
+    def __await__(self) -> Generator[Any, None, RunResult[T]]:
+        return self._result().__await__()
+
+    async def _result(self) -> RunResult[T]:
+        task = self._begun()
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # Who waits was cancelled: nobody else ends the run.
+            await self.aclose()
+            raise
+
+    @property
+    def result(self) -> RunResult[T]:
+        """The result, once the run has ended.
+
+        Raises:
+            UsageError: It has not ended yet; `partial` is what has come so far.
+        """
+        if self._task is None or not self._task.done() or self._task.cancelled():
+            raise UsageError("The run has no result yet; `partial` is what has come so far.")
+        return self._task.result()
+
+    @property
+    def partial(self) -> RunResult[T]:
+        """What has come so far, as the result that an interrupt would give; at any time."""
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            return self._task.result()
+        driver = self._work.driver
+        if driver is None:
+            return RunResult(stop_reason="interrupted")
+        return driver.partial()
+
+    def text_deltas(self) -> RunTextDeltas:
+        """Give the answer's text, piece by piece, as an async iterator."""
+        return RunTextDeltas(self)
+
+    async def interrupt(self) -> None:
+        """End the run now, with what has come; returns when it has ended. Ended: does nothing."""
+        if self._task is None or self._task.done():
+            return
+        if self._work.driver is None:
+            self._work.stop_asked = True
+        else:
+            self._work.driver.interrupt()
+        await asyncio.wait([self._task])
+
+    async def aclose(self) -> None:
+        """Cancel what is left of the run; its sockets are closed. Idempotent."""
+        self._closed = True
+        task = self._task
+        if task is None:
+            return
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):  # told by `result`, or nobody
+            await asyncio.shield(asyncio.wait([task]))
+
+    def __del__(self) -> None:
+        task, loop = getattr(self, "_task", None), getattr(self, "_loop", None)
+        if task is None or task.done() or loop is None or loop.is_closed():
+            return
+        loop.call_soon_threadsafe(task.cancel)
+        warnings.warn(
+            "A run was dropped before its end; use `async with`, or call aclose().",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+
+    def _watch(self) -> asyncio.Task[RunResult[Any]]:
+        if self._task is None:
+            self._work.queue.watched = True
+        return self._begun()
+
+    def _begun(self) -> asyncio.Task[RunResult[Any]]:
+        if self._task is None:
+            if self._closed:
+                raise UsageError("The run is closed.")
+            self._loop = asyncio.get_running_loop()
+            self._task = asyncio.create_task(self._work.run(), name="run")
+        return self._task
+
+
+class RunTextDeltas:
+    """The text of a run's answers, piece by piece (`async for`)."""
+
+    def __init__(self, run: AsyncIterator[object]) -> None:
+        self._events = run
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            event = await anext(self._events)
+            if isinstance(event, TextDelta):
+                return event.text
