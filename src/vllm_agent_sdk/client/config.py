@@ -6,7 +6,6 @@ The only module of the client that reads the environment, and only when a client
 from __future__ import annotations
 
 import os
-
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit, urlunsplit
 
@@ -84,10 +83,10 @@ def resolve(
     """Resolve a client's settings. Empty strings count as unset.
 
     Args:
-        env: The environment (default: the process's); these variables are read: `VLLM_BASE_URL`, `VLLM_API_BASE`,
-            `OPENAI_BASE_URL`, `VLLM_API_KEY`, `OPENAI_API_KEY` (only where the address came from
-            `OPENAI_BASE_URL`: a cloud's key must not go to another host), `VLLM_MODEL`,
-            `VLLM_TIMEOUT` (seconds in all).
+        env: The environment (default: the process's). These variables are read: `VLLM_BASE_URL`,
+            `VLLM_API_BASE`, `OPENAI_BASE_URL`, `VLLM_API_KEY`, `OPENAI_API_KEY` (only where the
+            address came from `OPENAI_BASE_URL`: a cloud's key must not go to another host),
+            `VLLM_MODEL`, `VLLM_TIMEOUT` (seconds in all).
         base_url: The server's address, in any form.
         api_key: The bearer key.
         model: The model for calls that name none.
@@ -97,9 +96,9 @@ def resolve(
     Raises:
         UsageError: An address or a number cannot be used; the message names the variable.
     """
-    url, source = _first(
-        ("base_url=", base_url), *((name, env.get(name)) for name in URL_VARIABLES)
-    )
+    env = os.environ if env is None else env
+    addresses = ((name, env.get(name)) for name in URL_VARIABLES)
+    url, source = _first(("base_url=", base_url), *addresses)
     variables = ["VLLM_API_KEY", *(["OPENAI_API_KEY"] if source == "OPENAI_BASE_URL" else [])]
     key, key_source = _first(("api_key=", api_key), *((name, env.get(name)) for name in variables))
     if key is not None and (not key.isascii() or not key.isprintable() or key != key.strip()):
