@@ -60,7 +60,8 @@ def evolve(state: State, event: StoredEvent) -> State:
     if isinstance(event, Notice):
         return state
     handler = TRANSITIONS.get((state.phase, type(event)))
-    if handler is None or (state.stop is not None and not isinstance(event, RunEnded)):
+    over = state.stop is not None and not isinstance(event, (RunEnded, RunStarted))
+    if handler is None or over:
         raise IllegalTransitionError(f"{type(event).__name__} in phase {state.phase}")
     return _settled(handler(state, event))
 
