@@ -133,22 +133,23 @@ def _questions(state: State) -> tuple[Effect, ...]:
 
 
 def _tools(state: State) -> tuple[Effect, ...]:
-    """Give the tools that run or may: in the order of the calls, a serial one by itself."""
-    chosen: list[Effect] = []
+    """Give the tools that run, and those that may begin: in the order of the calls."""
+    running = [entry for entry in state.calls if entry.status is CallStatus.RUNNING]
+    chosen = [RunTool(entry.call, entry.spec) for entry in running if entry.spec is not None]
+    if any(effect.spec.serial for effect in chosen):
+        return tuple(chosen)
     limits = state.started.limits
-    room = limits.max_tool_calls
-    room = None if room is None else room - len(state.executed)
+    # A call may have begun before an earlier one that had to be asked about: count them first.
+    room = limits.max_parallel_tools - len(running)
+    if limits.max_tool_calls is not None:
+        room = min(room, limits.max_tool_calls - len(state.executed) - len(running))
     for entry in state.calls:
-        if entry.spec is None or entry.status not in {CallStatus.ALLOWED, CallStatus.RUNNING}:
+        if entry.spec is None or entry.status is not CallStatus.ALLOWED:
             continue
-        running = entry.status is CallStatus.RUNNING
-        if not running:
-            if room is not None and room <= 0:
-                break
-            if len(chosen) >= limits.max_parallel_tools or (entry.spec.serial and chosen):
-                break
-            room = None if room is None else room - 1
+        if room <= 0 or (entry.spec.serial and chosen):
+            break
         chosen.append(RunTool(entry.call, entry.spec))
+        room -= 1
         if entry.spec.serial:
             break
     return tuple(chosen)
