@@ -117,8 +117,8 @@ REFUSED: dict[str, tuple[Any, int, str, str | None, str]] = {
         "BadRequestError",
         "tools",
         (
-            "`tools` must not be an empty array. Either provide at least one tool or omit the field "
-            "entirely. (parameter=tools)"
+            "`tools` must not be an empty array. Either provide at least one tool or omit the "
+            "field entirely. (parameter=tools)"
         ),
     ),
     "stream options alone": (
