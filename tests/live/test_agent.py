@@ -1,0 +1,147 @@
+"""Agents on real servers, with a model of 135 million parameters."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from vllm_agent_sdk import (
+    Agent,
+    AsyncVLLM,
+    Limits,
+    ModelStarted,
+    RunStarted,
+    Sampling,
+    TextDelta,
+    ToolEnded,
+    ToolStarted,
+    query,
+    tool,
+)
+
+from .servers import LiveServer
+
+pytestmark = pytest.mark.live
+
+GREEDY = Sampling(temperature=0, max_tokens=96)
+
+
+@tool
+async def get_weather(city: str) -> dict[str, object]:
+    """Get the current weather of a city."""
+    return {"city": city, "temperature_c": 21}
+
+
+@tool
+async def get_price(product: str) -> dict[str, object]:
+    """Get the price of a product."""
+    return {"product": product, "price_eur": 39}
+
+
+@pytest.mark.server("A")
+@pytest.mark.feature("A-01", "A-02", "O-06")
+async def test_an_agent_calls_a_tool_and_answers_with_its_result(server: LiveServer) -> None:
+    agent = Agent(client=server.base_url, tools=[get_weather], sampling=GREEDY)
+    async with agent, agent.stream("What is the weather in Paris?") as run:
+        events = [event async for event in run]
+    result = run.result
+    assert result.stop_reason == "end_turn"
+    assert result.tool_calls == {"get_weather": 1}
+    assert "21" in result.text
+    started = next(event for event in events if isinstance(event, RunStarted))
+    assert started.turn_mode == "guided", started.turn_mode_reason
+    (ended,) = (event for event in events if isinstance(event, ToolEnded))
+    assert ended.message.text == '{"city":"Paris","temperature_c":21}'
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == result.text
+    assert result.usage.requests == 2
+    assert result.usage.input_tokens > 100
+
+
+@pytest.mark.server("A")
+@pytest.mark.feature("O-06")
+async def test_every_call_of_guided_turns_is_valid(server: LiveServer) -> None:
+    prompts = ["What is the weather in Rome?", "What does a lamp cost?", "Say hello."]
+    agent = Agent(
+        client=server.base_url,
+        tools=[get_weather, get_price],
+        sampling=GREEDY,
+        limits=Limits(max_turns=4),
+        turn_mode="guided",
+    )
+    async with agent:
+        for prompt in prompts:
+            async with agent.stream(prompt) as run:
+                events = [event async for event in run]
+            for event in events:
+                if isinstance(event, ToolStarted):
+                    assert event.call.arguments is not None
+                if isinstance(event, ToolEnded):
+                    assert event.executed, event.message.text
+            assert run.result.stop_reason in {"end_turn", "max_turns", "repeated_call", "length"}
+
+
+@pytest.mark.server("B")
+@pytest.mark.feature("O-06")
+async def test_guided_turns_need_no_flags_and_work_with_a_strict_template(
+    server: LiveServer,
+) -> None:
+    async with AsyncVLLM(server.base_url, api_key=server.api_key) as vllm:
+        agent = Agent(
+            client=vllm, tools=[get_weather], instructions="Use the tools.", sampling=GREEDY
+        )
+        result = await agent.run("What is the weather in Paris?")
+    assert result.turn_mode == "guided"
+    assert result.tool_calls.get("get_weather"), result
+    assert result.stop_reason in {"end_turn", "repeated_call"}
+
+
+@pytest.mark.server("A")
+@pytest.mark.feature("A-12")
+async def test_a_forced_call_is_made_in_the_first_turn_only(server: LiveServer) -> None:
+    agent = Agent(
+        client=server.base_url,
+        tools=[get_weather],
+        sampling=GREEDY,
+        tool_choice="required",
+        turn_mode="guided",
+    )
+    async with agent.stream("Paris") as run:
+        requests = [event.request async for event in run if isinstance(event, ModelStarted)]
+    assert run.result.tool_calls["get_weather"] >= 1
+    forms = [request["response_format"]["format"]["type"] for request in requests]
+    assert forms[0] == "tags_with_separator"
+    assert set(forms[1:]) == {"or"}
+
+
+@pytest.mark.server("A")
+@pytest.mark.feature("A-13")
+async def test_a_later_turn_finds_the_prefix_of_the_earlier_one_cached(server: LiveServer) -> None:
+    agent = Agent(client=server.base_url, tools=[get_weather], sampling=GREEDY)
+    result = await agent.run("What is the weather in Oslo, and what should I wear?")
+    assert result.usage_by_turn[1].cached_tokens >= 128
+
+
+@pytest.mark.server("A")
+@pytest.mark.feature("A-08")
+async def test_an_interrupt_keeps_what_was_said(server: LiveServer) -> None:
+    endless = Sampling(max_tokens=2000, extra_body={"ignore_eos": True})
+    async with Agent(client=server.base_url, sampling=endless).stream("Tell a story.") as run:
+        async for event in run:
+            if isinstance(event, TextDelta):
+                break
+        await asyncio.wait_for(run.interrupt(), 10)
+    assert run.result.stop_reason == "interrupted"
+    assert run.result.text
+
+
+@pytest.mark.server("A")
+@pytest.mark.feature("A-01")
+async def test_query_and_the_blocking_run_work_on_a_real_server(server: LiveServer) -> None:
+    short = Sampling(temperature=0, max_tokens=8)
+    said = [m async for m in query("Say hello.", client=server.base_url, sampling=short)]
+    assert len(said) == 3
+    blocking = await asyncio.to_thread(
+        Agent(client=server.base_url, sampling=short).run_sync, "Say hello."
+    )
+    assert blocking.text == said[-1].text
