@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.testing import checks, wire
 from vllm_agent_sdk.testing.exchange import Answer, SimulatorRequest
+from vllm_agent_sdk.testing.jsontypes import is_object
 from vllm_agent_sdk.testing.model_output import ChatFacts
 from vllm_agent_sdk.testing.reply import Reply
 from vllm_agent_sdk.testing.settings import Settings
@@ -62,9 +63,7 @@ class ChatRoute:
             self._given += 1
         script = self._replies[min(number, len(self._replies) - 1)]
         try:
-            reply = script if isinstance(script, Reply) else script(request)
-            if inspect.isawaitable(reply):
-                reply = await reply
+            reply = script if isinstance(script, Reply) else await _called(script, request)
             if not isinstance(reply, Reply):
                 raise UsageError(f"The function gave {type(reply).__name__}, not a Reply.")
             calls = len(getattr(reply.body, "calls", ())) * _choices(body)
@@ -83,7 +82,7 @@ class ChatRoute:
         self, request: SimulatorRequest, body: dict[str, Any], counts: tuple[int, int, int]
     ) -> ChatFacts:
         number, first_call, prompt_tokens = counts
-        stream_options = body.get("stream_options") or {}
+        stream_options: dict[str, Any] = body.get("stream_options") or {}
         include_usage = bool(stream_options.get("include_usage"))
         random_id = hashlib.sha256(f"request {number}".encode()).hexdigest()[:16]
         request_id = request.headers.get("x-request-id") or body.get("request_id") or random_id
@@ -98,11 +97,18 @@ class ChatRoute:
             include_usage=include_usage,
             continuous_usage=include_usage and bool(stream_options.get("continuous_usage_stats")),
             n=_choices(body),
-            tool_choice="named" if isinstance(choice, dict) else choice or "auto",
+            tool_choice="named" if is_object(choice) else choice or "auto",
             parse_calls=self._settings.tool_parser is not None and choice != "none",
             parallel_calls=body.get("parallel_tool_calls") is not False,
             include_reasoning=body.get("include_reasoning") is not False,
         )
+
+
+async def _called(
+    script: Callable[[SimulatorRequest], object], request: SimulatorRequest
+) -> object:
+    given = script(request)
+    return await given if inspect.isawaitable(given) else given
 
 
 def _choices(body: dict[str, Any]) -> int:

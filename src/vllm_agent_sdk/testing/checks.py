@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vllm_agent_sdk.testing.exchange import Answer, SimulatorRequest
+from vllm_agent_sdk.testing.jsontypes import is_list, is_object
 from vllm_agent_sdk.testing.wire import error_answer, error_body
 
 __all__ = [
@@ -57,7 +58,7 @@ def read_body(request: SimulatorRequest) -> dict[str, Any]:
         raise _invalid(str(error), f"body.{cause.pos}") from None
     except UnicodeDecodeError:
         raise RefusedError("There was an error parsing the body", type="Bad Request") from None
-    if not isinstance(body, dict):
+    if not is_object(body):
         raise _field_error("model_attributes_type", "body", _NOT_AN_OBJECT, body)
     return body
 
@@ -71,7 +72,7 @@ def _invalid(error: str, param: str | None = None) -> RefusedError:
 
 def _field_error(type_: str, path: str, message: str, value: object) -> RefusedError:
     shown: object = value
-    if isinstance(value, list | dict):
+    if is_list(value) or is_object(value):
         shown = f"<{type(value).__name__} of {len(value)} items>"
     return _invalid(str({"type": type_, "loc": path, "msg": message, "input": shown}), path)
 
@@ -97,7 +98,7 @@ def check_messages(body: Mapping[str, Any]) -> list[Any]:
     if "messages" not in body:
         raise _field_error("missing", "body.messages", "Field required", dict(body))
     messages = body["messages"]
-    if not isinstance(messages, list):
+    if not is_list(messages):
         raise _field_error("list_type", "body.messages", "Input should be a valid list", messages)
     return messages
 
@@ -117,7 +118,7 @@ def check_chat(body: Mapping[str, Any]) -> None:
         return
     if tools is None:
         raise _refused("When using `tool_choice`, `tools` must be set.", "tool_choice")
-    if isinstance(choice, Mapping):
+    if is_object(choice):
         name = _named(choice)
         if name not in [tool["function"]["name"] for tool in tools]:
             raise _refused(
@@ -135,7 +136,7 @@ def check_chat(body: Mapping[str, Any]) -> None:
 def _named(choice: Mapping[str, Any]) -> str:
     function = choice.get("function")
     usage = 'Correct usage: `{"type": "function", "function": {"name": "my_function"}}`'
-    if not isinstance(function, Mapping):
+    if not is_object(function):
         raise _refused(
             f"Invalid value for `function`: `{function}` in `tool_choice`! {usage}",
             "tool_choice.function",
@@ -162,7 +163,7 @@ def check_parser(body: Mapping[str, Any], tool_parser: str | None) -> None:
         raise RefusedError(
             '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
         )
-    described = f'function "{_named(choice)}"' if isinstance(choice, Mapping) else f'"{choice}"'
+    described = f'function "{_named(choice)}"' if is_object(choice) else f'"{choice}"'
     raise RefusedError(f"tool_choice={described} requires --tool-call-parser to be set")
 
 

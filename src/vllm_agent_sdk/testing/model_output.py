@@ -109,7 +109,7 @@ def _call_id(number: int) -> str:
 
 def calls_of(chat: Chat, facts: ChatFacts, choice: int) -> list[CallText]:
     """Give the calls of one choice."""
-    calls = []
+    calls: list[CallText] = []
     for index, (name, arguments, id_) in enumerate(chat.calls):
         number = facts.first_call + choice * len(chat.calls) + index
         pieces, given = _argument_pieces(arguments)
@@ -133,7 +133,7 @@ def _argument_pieces(arguments: Arguments) -> tuple[tuple[str, ...], bool]:
 def steps_of(chat: Chat, facts: ChatFacts, choice: int) -> list[Step]:
     """Give what one choice is streamed in, between its role and its end."""
     calls = calls_of(chat, facts, choice)
-    steps = []
+    steps: list[Step] = []
     if facts.include_reasoning:
         steps += [Step({"reasoning": piece}, reasoning_tokens=1) for piece in chat.reasoning]
     text = list(chat.text)

@@ -135,7 +135,7 @@ class Routes:
             "num_requests_waiting": ("Number of requests waiting to be processed.", 0),
             "kv_cache_usage_perc": ("KV-cache usage. 1 means 100 percent usage.", 0),
         }
-        lines = []
+        lines: list[str] = []
         for name, (text, value) in gauges.items():
             lines += [f"# HELP vllm:{name} {text}", f"# TYPE vllm:{name} gauge"]
             labels = f'engine="0",model_name="{self._settings.model}"'

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vllm_agent_sdk.testing.jsontypes import is_list, is_object
 from vllm_agent_sdk.testing.reply import words
 
 __all__ = ["Prompts", "Vocabulary", "render_chat"]
@@ -58,11 +59,11 @@ class Prompts:
 
 def render_chat(messages: Sequence[Any], tools: object) -> str:
     """Write messages as a chat template would (ChatML, tools first)."""
-    parts = []
+    parts: list[str] = []
     if tools:
         parts.append(f"<|im_start|>tools\n{json.dumps(tools)}<|im_end|>\n")
     for message in messages:
-        if not isinstance(message, Mapping):
+        if not is_object(message):
             continue
         text = _content_text(message.get("content"))
         calls = message.get("tool_calls")
@@ -75,8 +76,8 @@ def render_chat(messages: Sequence[Any], tools: object) -> str:
 def _content_text(content: object) -> str:
     if isinstance(content, str):
         return content
-    if not isinstance(content, list):
+    if not is_list(content):
         return ""
-    texts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
+    texts = [part.get("text") if is_object(part) else None for part in content]
     # Whatever is not text is one token.
     return "".join(text if isinstance(text, str) else " <|media|>" for text in texts)

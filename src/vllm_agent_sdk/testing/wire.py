@@ -46,7 +46,7 @@ def answer(reply: Reply, facts: ChatFacts) -> Answer:
         frames = tuple(_stream(reply.body, reply, facts))
         return Answer(200, (*_SSE, *reply.headers), frames, streamed=True, pacing=reply.pacing)
     if "error_after" in options:
-        error = {**_GENERATION_FAILED, **options.get("error", {})}
+        error: dict[str, Any] = {**_GENERATION_FAILED, **options.get("error", {})}
         failed = error_answer(int(error["code"]), error, reply.headers)
         return _paced(failed, reply)
     return _paced(json_answer(200, _whole(reply.body, reply, facts), reply.headers), reply)
@@ -183,7 +183,7 @@ def _usage_so_far(reply: Reply, facts: ChatFacts, chat: Chat, counts: _Counts) -
 
 def _whole(chat: Chat, reply: Reply, facts: ChatFacts) -> dict[str, Any]:
     counts = _Counts()
-    choices = []
+    choices: list[dict[str, Any]] = []
     for index in range(facts.n):
         for step in steps_of(chat, facts, index):
             counts.completion += step.tokens
