@@ -24,6 +24,7 @@ __all__ = ["Cache", "FileLock", "private_folder", "purge"]
 
 _KEPT_LOGS = 20
 _LOCK_POLL_S = 0.2
+_SOCKET_PATH_BYTES = 100  # the kernel's limit is 108 on Linux, 104 on macOS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,16 @@ class Cache:
             old.unlink(missing_ok=True)
         return Path(name)
 
-    def runtime(self) -> Path:
-        """The private folder of the sockets at which servers are offered for reuse."""
+    def socket_path(self, name: str) -> Path:
+        """Where a server is offered for reuse, in a folder that only this user can enter."""
         base = os.environ.get("XDG_RUNTIME_DIR", "")
         if os.path.isabs(base) and os.path.isdir(base) and os.access(base, os.W_OK):
-            return private_folder(Path(base) / "vllm-agent")
-        return private_folder(self.root / "run")
+            folder = Path(base) / "vllm-agent"
+        else:
+            folder = self.root / "run"
+        if len(os.fsencode(folder / f"{name}.sock")) > _SOCKET_PATH_BYTES:
+            folder = Path(tempfile.gettempdir()) / f"vllm-agent-{os.geteuid()}"
+        return private_folder(folder) / f"{name}.sock"
 
 
 def private_folder(path: Path) -> Path:

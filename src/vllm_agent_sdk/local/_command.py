@@ -208,4 +208,4 @@ def digest(
     # A file that is named relative to the working folder is another one elsewhere.
     named = [os.path.abspath(arg) if os.path.exists(arg) else arg for arg in args]
     settings = [vllm.command, model.identity, named, sorted(env.items()), port, key]
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:20]

@@ -40,7 +40,6 @@ _NO_REASON = "Engine core initialization failed"  # the cause stands further abo
 _REASON_CHARS = 300
 _SEARCHED_LINES = 300
 _CLOSE_S = 40.0
-_SOCKET_PATH_BYTES = 100  # the kernel's limit is 108 on Linux, 104 on macOS
 
 
 class LocalServerOptions(TypedDict, total=False):
@@ -222,12 +221,7 @@ class LocalServer:
         return found or await self._provisioner().vllm()
 
     async def _share(self, vllm: VLLM, use: FileLock, key: str) -> None:
-        socket_path = self._cache.runtime() / f"{key}.sock"
-        if len(os.fsencode(socket_path)) > _SOCKET_PATH_BYTES:
-            raise LocalServerError(
-                f"The path {socket_path} is too long for a socket; "
-                "set XDG_RUNTIME_DIR to a short one."
-            )
+        socket_path = self._cache.socket_path(key)
         # One at a time: of two that come together one starts the server and the other finds it.
         lock = FileLock(socket_path.with_suffix(".lock"))
         await lock.acquire(lambda: self._progress("waiting", "Another process starts the server"))
