@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any
 
-from vllm_agent_sdk._core.docstring import parse_docstring
+from vllm_agent_sdk._core.docstring import Docstring, parse_docstring
 from vllm_agent_sdk._core.schema_check import Validator, coerce
 from vllm_agent_sdk._core.schema_shapes import Field, object_schema, with_default
-from vllm_agent_sdk._core.schema_types import Shapes
+from vllm_agent_sdk._core.schema_types import Shapes, resolve_hint
 from vllm_agent_sdk._core.schema_values import Decode, MismatchError
 from vllm_agent_sdk.errors import SchemaError
 
@@ -26,6 +26,7 @@ __all__ = [
     "Validator",
     "arguments_of",
     "coerce",
+    "docstring_of",
     "fields_of",
     "hints_of",
     "parameters_of",
@@ -131,7 +132,7 @@ def parameters_of(
         missing = default is inspect.Parameter.empty
         shape = with_default(shape, MISSING if missing else default)
         fields.append(Field(name, shape, missing))
-    said = parse_docstring(inspect.getdoc(fn)).parameters
+    said = docstring_of(fn).parameters
     schema = shapes.finish(object_schema(fields, said, additional))
     decoders = {field.name: field.shape.decode for field in fields}
     return Parameters(schema, decoders, extra, tuple(positional))
@@ -175,12 +176,10 @@ def hints_of(fn: Callable[..., Any], localns: Mapping[str, Any] | None = None) -
     raw.pop("return", None)
     hints: dict[str, Any] = {}
     for name, annotation in raw.items():
-        holder = type("_Holder", (), {})()
-        holder.__annotations__ = {name: annotation}
         try:
-            hints[name] = typing.get_type_hints(
-                holder, getattr(target, "__globals__", {}), dict(localns or {}), include_extras=True
-            )[name]
+            hints[name] = resolve_hint(
+                annotation, getattr(target, "__globals__", {}), localns or {}
+            )
         except Exception as cause:  # noqa: BLE001  an annotation is code: it may raise anything
             hints[name] = Unresolved(str(annotation), str(cause))
     return hints
@@ -190,9 +189,15 @@ def _function(fn: Any) -> Any:
     """Find the function whose annotations describe a callable."""
     while isinstance(fn, functools.partial):
         fn = fn.func
+    fn = inspect.unwrap(getattr(fn, "__func__", fn))
     if not inspect.isroutine(fn) and not isinstance(fn, type):
-        fn = type(fn).__call__
-    return inspect.unwrap(getattr(fn, "__func__", fn))
+        fn = inspect.unwrap(type(fn).__call__)
+    return fn
+
+
+def docstring_of(fn: Callable[..., Any]) -> Docstring:
+    """Read a callable's docstring: of a method also an inherited one, of an object `__call__`'s."""
+    return parse_docstring(inspect.getdoc(fn if inspect.isroutine(fn) else _function(fn)))
 
 
 def arguments_of(fn: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -21,6 +21,7 @@ __all__ = ["Validator", "coerce"]
 
 _MOST_ERRORS = 10
 _LONGEST = 300
+_DEEPEST = 250
 #: A value in a value in a value, each written as text: more than this is not a slip of a model.
 _ROUNDS = 8
 
@@ -58,7 +59,7 @@ class Validator:
         """True if the value matches."""
         self.check()
         try:
-            return bool(self._compiled.is_valid(value))
+            return not _too_deep(value) and bool(self._compiled.is_valid(value))
         except (ValueError, RecursionError):
             return False
 
@@ -71,7 +72,7 @@ class Validator:
         try:
             found = [text for error in self._iterate(value) for text in _sentences(error)]
         except (ValueError, RecursionError) as cause:
-            return [f"the value is not JSON: {cause}"]
+            return [f"the value cannot be checked: {cause}"]
         found = list(dict.fromkeys(found))
         if len(found) > _MOST_ERRORS:
             found[_MOST_ERRORS:] = [f"… and {len(found) - _MOST_ERRORS} more"]
@@ -79,6 +80,8 @@ class Validator:
 
     def _iterate(self, value: Any) -> Iterator[Any]:
         self.check()
+        if _too_deep(value):
+            raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
         yield from self._compiled.iter_errors(value)
 
     def coerce(self, value: Any) -> tuple[Any, tuple[str, ...]]:
@@ -113,6 +116,21 @@ class Validator:
 def coerce(value: Any, schema: dict[str, Any]) -> tuple[Any, tuple[str, ...]]:
     """Repair a value where nothing is lost; see `Validator.coerce`."""
     return Validator(schema).coerce(value)
+
+
+def _too_deep(value: Any) -> bool:
+    """Look level by level: jsonschema_rs recurses, and overflows a thread's stack."""
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(_DEEPEST):
+        level = [
+            item
+            for each in level
+            for item in (each.values() if isinstance(each, dict) else each)
+            if isinstance(item, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _no_retriever(uri: str) -> Any:
@@ -261,7 +279,9 @@ def _number(text: str, name: str) -> int | float | None:
     if not exact:
         return None  # more digits than a float holds
     if name == "integer":
-        return int(number) if number.is_integer() and abs(number) < 2**53 else None
+        signed_zero = number == 0 and text.startswith("-")
+        whole = number.is_integer() and abs(number) < 2**53 and not signed_zero
+        return int(number) if whole else None
     return number
 
 

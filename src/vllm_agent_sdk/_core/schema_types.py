@@ -48,7 +48,7 @@ from vllm_agent_sdk._core.schema_values import (
 from vllm_agent_sdk.errors import SchemaError
 from vllm_agent_sdk.types import schema_types as by_msgspec
 
-__all__ = ["Shapes"]
+__all__ = ["Shapes", "resolve_hint"]
 
 Schema = dict[str, Any]
 
@@ -178,7 +178,11 @@ class Shapes:
 
     def _alias(self, annotation: Any, where: str) -> Shape:
         alias = get_origin(annotation) or annotation
-        value = alias.__value__
+        names = vars(sys.modules.get(alias.__module__, typing))
+        try:
+            value = resolve_hint(alias.__value__, names, {alias.__name__: alias, **self._localns})
+        except (NameError, TypeError, SyntaxError) as cause:
+            raise SchemaError(f"{where}: {alias.__name__} cannot be resolved: {cause}.") from cause
         if args := get_args(annotation):
             value = _bind(value, dict(zip(alias.__type_params__, args, strict=False)))
         return self._named(annotation, alias.__name__, lambda: self.of(value, where))
@@ -299,7 +303,9 @@ def _by_msgspec(annotation: Any) -> Decode:
         try:
             return by_msgspec.convert(value, annotation)
         except ValueError as cause:
-            raise MismatchError(path + getattr(cause, "path", ""), str(cause)) from cause
+            where = (path + getattr(cause, "path", "")).removeprefix(".")
+            other = str(cause).startswith("Invalid value")  # of a tag or an enum
+            raise MismatchError(where, str(cause), choice=other) from cause
 
     return decode
 
@@ -318,6 +324,14 @@ def _is_pydantic(kind: type) -> bool:
     return "pydantic" in sys.modules and (
         hasattr(kind, "__get_pydantic_core_schema__") or hasattr(kind, "__pydantic_validator__")
     )
+
+
+def resolve_hint(annotation: Any, globalns: Mapping[str, Any], localns: Mapping[str, Any]) -> Any:
+    """Resolve a string annotation, and strings inside a type; may raise what the text raises."""
+    holder = type("Holder", (), {})()
+    holder.__annotations__ = {"hint": annotation}
+    hints = typing.get_type_hints(holder, dict(globalns), dict(localns), include_extras=True)
+    return hints["hint"]
 
 
 def _hints_of_class(annotation: Any, localns: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,12 +41,14 @@ class MismatchError(ValueError):
     Attributes:
         path: Where, such as `items[2].price`.
         text: What is wrong, in half a sentence.
+        choice: True if it is none of a few allowed values: in a union, probably another member's.
     """
 
-    def __init__(self, path: str, text: str) -> None:
+    def __init__(self, path: str, text: str, *, choice: bool = False) -> None:
         super().__init__(f"{path}: {text}" if path else text)
         self.path = path
         self.text = text
+        self.choice = choice
 
 
 def at(path: str, key: object) -> str:
@@ -137,7 +139,7 @@ def decode_choice(pairs: Sequence[tuple[Any, Any]]) -> Decode:
         except TypeError:  # an array or object: not hashable
             pass
         allowed = ", ".join(repr(plain) for _, plain in exact)
-        raise MismatchError(path, f"expected one of {allowed}")
+        raise MismatchError(path, f"expected one of {allowed}", choice=True)
 
     return decode
 
@@ -223,7 +225,7 @@ def decode_union(members: Sequence[Decode], plain: set[type]) -> Decode:
             except MismatchError as mismatch:
                 found.append(mismatch)
         # The member that came furthest is the one that was meant.
-        raise max(found, key=lambda mismatch: len(mismatch.path))
+        raise max(found, key=lambda mismatch: (not mismatch.choice, len(mismatch.path)))
 
     return decode
 
@@ -255,6 +257,8 @@ def _to_json(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         return {_key(key): _to_json(item) for key, item in value.items()}
+    if isinstance(value, tuple) and callable(fields := getattr(value, "_asdict", None)):
+        return _to_json(fields())  # a named tuple, as its schema says
     if isinstance(value, (list, tuple)):
         return [_to_json(item) for item in value]
     if isinstance(value, (set, frozenset)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_agent_sdk._core.schema_values import encode_json
+from vllm_agent_sdk._core.schema_values import encode_json, to_json
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.messages import (
     AudioBlock,
@@ -82,7 +82,9 @@ def _content(value: Any) -> str | list[ContentBlock]:
         return _joined([value])
     if isinstance(value, (list, tuple)) and any(isinstance(item, _BLOCKS) for item in value):
         return _joined([_block(item) for item in value])
-    return encode_json(value).decode()
+    data = encode_json(value)
+    # Dates, paths and enums of text are text; only what holds more is JSON.
+    return (to_json(value) or NO_OUTPUT) if data.startswith(b'"') else data.decode()
 
 
 def _block(item: Any) -> Any:

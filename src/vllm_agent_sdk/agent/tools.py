@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, get_args, get_origin, overload
 
-from vllm_agent_sdk._core.docstring import parse_docstring
 from vllm_agent_sdk._core.schema import (
     Parameters,
     Unresolved,
     Validator,
     arguments_of,
+    docstring_of,
     fields_of,
     hints_of,
     parameters_of,
@@ -168,8 +168,7 @@ def _make(options: dict[str, Any], fn: Any) -> FunctionTool[Any, Any, Any]:
     else:
         parameters = _by_hand(fn, name, schema, contexts, localns)
     if description is None:
-        own = fn if inspect.isroutine(fn) else getattr(fn, "func", None) or type(fn).__call__
-        description = parse_docstring(inspect.getdoc(own)).description
+        description = docstring_of(fn).description
     if not isinstance(description, str):
         raise UsageError(
             f"The description of tool {name} is {type(description).__name__}, no text."
