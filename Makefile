@@ -43,6 +43,7 @@ check: $(VENV)/.stamp-dev ## format, lint, types, architecture, generated pages
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	@$(PYTEST) -q tests/architecture
 	@$(BIN)/python tools/features_doc.py --check
+	@$(BIN)/python tools/run_diagram.py --check
 
 fmt: $(VENV)/.stamp-dev ## format the code and repair what can be repaired
 	@$(BIN)/ruff check --fix --exit-zero -q .
@@ -54,6 +55,7 @@ fuzz: $(VENV)/.stamp-dev ## the property tests with many random examples
 
 docs: $(VENV)/.stamp-dev ## write the generated pages anew
 	@$(BIN)/python tools/features_doc.py
+	@$(BIN)/python tools/run_diagram.py
 
 clean: ## remove .venv, caches and build output
 	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -30,6 +30,7 @@ from vllm_agent_sdk.types.events import (
     PermissionDecided,
     RunEnded,
     RunStarted,
+    SettingsChanged,
     StoredEvent,
     ToolEnded,
     ToolStarted,
@@ -383,10 +384,24 @@ def test_a_second_run_goes_on_with_the_conversation_of_the_first() -> None:
     assert result.usage.requests == 1
 
 
-def test_every_phase_and_event_of_the_table_is_a_stored_event() -> None:
-    for phase, kind in TRANSITIONS:
-        assert isinstance(phase, Phase)
-        assert issubclass(kind, StoredEvent)
+def test_every_transition_of_the_table_happens_and_no_other() -> None:
+    seen: set[tuple[Phase, type[StoredEvent], Phase]] = set()
+    for seed in range(4000):
+        state = State()
+        for event in play_randomly(seed).log:
+            before, state = state.phase, evolve(state, event)
+            seen.add((before, type(event), state.phase))
+    again = Play().turn(said("one"))
+    again.finish()
+    again.add(RunStarted())
+    seen.add((Phase.DONE, RunStarted, again.state.phase))
+    for phase in (Phase.PREPARING, Phase.MODEL):  # the driver's, when a server refuses a mode
+        play = Play() if phase is Phase.PREPARING else Play().begin_turn()
+        play.add(SettingsChanged("turn_mode", "native", "guided"))
+        assert play.state.dialect == "text"
+        seen.add((phase, SettingsChanged, play.state.phase))
+    written = {(phase, kind, to) for (phase, kind), rule in TRANSITIONS.items() for to in rule.to}
+    assert seen == written
 
 
 # ── random runs ──────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vllm_agent_sdk._core.effects import effects
@@ -48,7 +48,7 @@ from vllm_agent_sdk.types.messages import (
 )
 from vllm_agent_sdk.types.results import ErrorInfo, StopReason
 
-__all__ = ["TRANSITIONS", "evolve"]
+__all__ = ["TRANSITIONS", "Rule", "evolve"]
 
 
 def evolve(state: State, event: StoredEvent) -> State:
@@ -59,11 +59,11 @@ def evolve(state: State, event: StoredEvent) -> State:
     """
     if isinstance(event, Notice):
         return state
-    handler = TRANSITIONS.get((state.phase, type(event)))
+    rule = TRANSITIONS.get((state.phase, type(event)))
     over = state.stop is not None and not isinstance(event, (RunEnded, RunStarted))
-    if handler is None or over:
+    if rule is None or over:
         raise IllegalTransitionError(f"{type(event).__name__} in phase {state.phase}")
-    return _settled(handler(state, event))
+    return _settled(rule.handler(state, event))
 
 
 def _run_started(state: State, event: RunStarted) -> State:
@@ -318,28 +318,38 @@ def _closed(state: State) -> State:
     return replace(state, history=state.history.appended(*results), calls=())
 
 
-#: What may happen when: (phase, event) to what it changes. The diagram is drawn from it.
-TRANSITIONS: dict[tuple[Phase, type[StoredEvent]], Callable[[State, Any], State]] = {
-    (Phase.IDLE, RunStarted): _run_started,
-    (Phase.DONE, RunStarted): _run_started,
-    (Phase.PREPARING, MessageAdded): _message_added,
-    (Phase.PREPARING, TurnStarted): _turn_started,
-    (Phase.PREPARING, SettingsChanged): _settings_changed,
-    (Phase.PREPARING, Interrupted): _interrupted,
-    (Phase.PREPARING, RunEnded): _run_ended,
-    (Phase.MODEL, ModelStarted): _unchanged,
-    (Phase.MODEL, SettingsChanged): _settings_changed,
-    (Phase.MODEL, ModelEnded): _model_ended,
-    (Phase.MODEL, Interrupted): _interrupted,
-    (Phase.MODEL, RunEnded): _run_ended,
-    (Phase.GATING, PermissionAsked): _unchanged,
-    (Phase.GATING, PermissionDecided): _permission_decided,
-    (Phase.GATING, ToolStarted): _tool_started,
-    (Phase.GATING, ToolEnded): _tool_ended,
-    (Phase.GATING, Interrupted): _interrupted,
-    (Phase.GATING, RunEnded): _run_ended,
-    (Phase.TOOLS, ToolStarted): _tool_started,
-    (Phase.TOOLS, ToolEnded): _tool_ended,
-    (Phase.TOOLS, Interrupted): _interrupted,
-    (Phase.TOOLS, RunEnded): _run_ended,
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an event changes in a phase, and the phases it may lead to."""
+
+    handler: Callable[[State, Any], State]
+    to: tuple[Phase, ...]
+
+
+_IDLE, _PREPARING, _MODEL, _GATING, _TOOLS, _DONE = Phase
+
+#: What may happen when. An event that sets `stop` leaves the phase as it is: `RunEnded` follows.
+TRANSITIONS: dict[tuple[Phase, type[StoredEvent]], Rule] = {
+    (_IDLE, RunStarted): Rule(_run_started, (_PREPARING,)),
+    (_DONE, RunStarted): Rule(_run_started, (_PREPARING,)),
+    (_PREPARING, MessageAdded): Rule(_message_added, (_PREPARING,)),
+    (_PREPARING, TurnStarted): Rule(_turn_started, (_MODEL,)),
+    (_PREPARING, SettingsChanged): Rule(_settings_changed, (_PREPARING,)),
+    (_PREPARING, Interrupted): Rule(_interrupted, (_PREPARING,)),
+    (_PREPARING, RunEnded): Rule(_run_ended, (_DONE,)),
+    (_MODEL, ModelStarted): Rule(_unchanged, (_MODEL,)),
+    (_MODEL, SettingsChanged): Rule(_settings_changed, (_MODEL,)),
+    (_MODEL, ModelEnded): Rule(_model_ended, (_MODEL, _GATING, _TOOLS)),
+    (_MODEL, Interrupted): Rule(_interrupted, (_MODEL,)),
+    (_MODEL, RunEnded): Rule(_run_ended, (_DONE,)),
+    (_GATING, PermissionAsked): Rule(_unchanged, (_GATING,)),
+    (_GATING, PermissionDecided): Rule(_permission_decided, (_GATING, _TOOLS)),
+    (_GATING, ToolStarted): Rule(_tool_started, (_GATING,)),
+    (_GATING, ToolEnded): Rule(_tool_ended, (_GATING,)),
+    (_GATING, Interrupted): Rule(_interrupted, (_GATING,)),
+    (_GATING, RunEnded): Rule(_run_ended, (_DONE,)),
+    (_TOOLS, ToolStarted): Rule(_tool_started, (_TOOLS,)),
+    (_TOOLS, ToolEnded): Rule(_tool_ended, (_TOOLS, _PREPARING)),
+    (_TOOLS, Interrupted): Rule(_interrupted, (_TOOLS,)),
+    (_TOOLS, RunEnded): Rule(_run_ended, (_DONE,)),
 }
