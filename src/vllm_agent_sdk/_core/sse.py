@@ -30,7 +30,8 @@ class SSEDecoder:
     """Turns the bytes of one stream into events.
 
     Args:
-        max_event_bytes: The size at which a single event is refused; `None` for no limit.
+        max_event_bytes: The size at which a single event is refused: its data so far and the line
+            that is being read. `None` for no limit.
     """
 
     def __init__(self, max_event_bytes: int | None = None) -> None:
@@ -42,13 +43,27 @@ class SSEDecoder:
         self._data: list[bytes] = []
         self._data_size = 0
         self._event = ""
+        self._failure: ProtocolError | None = None
 
     def feed(self, data: bytes) -> list[SSEEvent]:
         """Take the next bytes; give the events they complete.
 
         Raises:
-            ProtocolError: An event is larger than `max_event_bytes`.
+            ProtocolError: An event is larger than `max_event_bytes`. Where events came before it
+                in the same bytes, they are given, and the next call raises.
         """
+        if self._failure is not None:
+            raise self._failure
+        events: list[SSEEvent] = []
+        try:
+            self._feed(data, events)
+        except ProtocolError as error:
+            self._failure = error
+            if not events:
+                raise
+        return events
+
+    def _feed(self, data: bytes, events: list[SSEEvent]) -> None:
         if self._at_start:
             data = self._without_bom(data)
         if b"\r" in data or self._after_cr:
@@ -56,12 +71,11 @@ class SSEDecoder:
         if self._tail:
             if b"\n" not in data:
                 self._keep(data)
-                return []
+                return
             self._tail.append(data)
             data = b"".join(self._tail)
             self._tail.clear()
             self._tail_size = 0
-        events: list[SSEEvent] = []
         blocks = data.split(b"\n\n")
         last = blocks.pop()
         for block in blocks:
@@ -78,10 +92,15 @@ class SSEDecoder:
                 self._line(line, events)
         if rest:
             self._keep(rest)
-        return events
 
     def close(self) -> SSEEvent | None:
-        """Take the end of the stream; give the event that it cut before its blank line, if any."""
+        """Take the end of the stream; give the event that it cut before its blank line, if any.
+
+        Raises:
+            ProtocolError: An event was larger than `max_event_bytes`.
+        """
+        if self._failure is not None:
+            raise self._failure
         events: list[SSEEvent] = []
         if self._tail:
             self._line(b"".join(self._tail), events)
@@ -127,13 +146,13 @@ class SSEDecoder:
         if not line:
             self._dispatch(events)
             return
+        self._check(self._data_size + len(line))
         name, _, value = line.partition(b":")
         if value[:1] == b" ":
             value = value[1:]
         if name == b"data":
             self._data.append(value)
-            self._data_size += len(value)
-            self._check(self._data_size)
+            self._data_size += len(value) + 1
         elif name == b"event":
             self._event = value.decode("utf-8", "replace")
 
