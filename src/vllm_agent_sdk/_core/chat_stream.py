@@ -162,7 +162,7 @@ class ChatAccumulator:
             choice.token_ids = (choice.token_ids or []) + part.token_ids
         if part.logprobs is not None:
             choice.logprobs.append(part.logprobs)
-        if part.finish_reason is not None:
+        if part.finish_reason is not None and choice.finish_reason is None:
             choice.finish_reason = part.finish_reason
             choice.stop_reason = part.stop_reason
             for position, _ in enumerate(choice.calls):

@@ -7,7 +7,8 @@ msgspec's traps are mapped here once:
    both are `ProtocolError` when the bytes came from a server;
 3. it raises `UnicodeEncodeError` on lone surrogates: `UsageError` when the caller gave them;
 4. it writes NaN and infinities as `null` in silence: `encode_checked` refuses them;
-5. it refuses unions of several object types: such types are decoded member by member.
+5. it refuses unions of several object types: such types are decoded member by member;
+6. it refuses `null` for a field that has another default: `null` equals absent, also there.
 """
 
 from __future__ import annotations
@@ -71,7 +72,10 @@ def encode(value: object) -> bytes:
 
 def encode_checked(value: object) -> bytes:
     """Write a caller's value as JSON, and refuse NaN and infinities, which JSON does not have."""
-    path = _not_finite(value, "$")
+    try:
+        path = _not_finite(value, "$")
+    except RecursionError:
+        path = None  # `encode` says it
     if path is not None:
         raise UsageError(f"{path} is NaN or infinite: JSON has no such number.")
     return encode(value)
@@ -95,11 +99,29 @@ def decoder(type_: type[T]) -> Callable[[bytes], T]:
 
     def decode_sent(data: bytes) -> T:
         try:
-            return decode_bytes(data)
+            try:
+                return decode_bytes(data)
+            except msgspec.ValidationError:
+                # Rare: some proxies write null for everything they don't know.
+                if b"null" not in data:
+                    raise
+                return msgspec.convert(_without_nulls(_decode(data)), type_, strict=False)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as cause:
             raise ProtocolError(_describe(cause, data)) from cause
 
     return decode_sent
+
+
+_decode = msgspec.json.Decoder().decode
+
+
+def _without_nulls(value: Any) -> Any:
+    """Leave out the keys of objects whose value is null."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
 
 
 def _describe(cause: Exception, data: bytes) -> str:
