@@ -8,11 +8,10 @@ import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any, Generic, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 from typing_extensions import TypeVar
 
-from vllm_agent_sdk.agent.driver import Driver
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.events import (
     ReasoningDelta,
@@ -23,6 +22,9 @@ from vllm_agent_sdk.types.events import (
     joined,
 )
 from vllm_agent_sdk.types.results import RunResult
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.agent.driver import Driver
 
 __all__ = ["Run", "Start"]
 
