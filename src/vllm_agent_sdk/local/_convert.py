@@ -4,6 +4,8 @@ Usage: `python _convert.py FOLDER`. Never imported: it needs torch and transform
 """
 
 # mypy: ignore-errors
+# pyright: reportMissingImports=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
 # ruff: noqa: T201
 
 import importlib.util

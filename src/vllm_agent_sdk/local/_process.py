@@ -54,7 +54,7 @@ class Spec:
     stop_s: float = 5.0
     socket_path: str | None = None
     held_fd: int | None = None
-    hello: Mapping[str, Any] = field(default_factory=dict)
+    hello: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Supervised:
@@ -204,6 +204,8 @@ class Supervised:
                 self._ended = True
                 if not self._exited.done():
                     self._exited.set_result(said["code"])
+            case _:
+                pass  # a supervisor of a newer release may say more
 
 
 def _spawn(spec: Spec) -> tuple[socket.socket, subprocess.Popen[bytes]]:

@@ -15,7 +15,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,7 +148,7 @@ class Provisioner:
             raise LocalServerError(reason)
 
     @contextlib.asynccontextmanager
-    async def _alone(self) -> AsyncIterator[int]:
+    async def _alone(self) -> AsyncGenerator[int]:
         lock = self.cache.lock("install")
         await lock.acquire(
             lambda: self._progress("waiting", "Another process is installing; waiting for it")
