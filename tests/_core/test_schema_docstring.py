@@ -107,5 +107,7 @@ def test_a_parameter_without_text_is_left_out() -> None:
 
 @given(st.text(alphabet="ab :*-()\n\t@", max_size=80) | st.text(max_size=80))
 def test_any_text_is_read_without_an_exception(text: str) -> None:
-    parse_docstring(text)
-    parse_docstring(f"Do.\n\nArgs:\n    {text}\n\nParameters\n----\n{text}")
+    for whole in (text, f"Do.\n\nArgs:\n    {text}\n\nParameters\n----\n{text}"):
+        description, parameters = parse_docstring(whole)
+        assert description == description.strip()
+        assert all(name.isidentifier() or name.isdecimal() for name in parameters if name)
