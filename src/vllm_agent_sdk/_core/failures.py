@@ -15,6 +15,7 @@ Decisions follow the status, never the spelling of `type` (503 has two).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -57,6 +58,10 @@ _BY_STATUS: dict[int, type[ServerError]] = {
     504: ServerOverloadedError,
 }
 _TOOL_FLAGS = ("--enable-auto-tool-choice", "--tool-call-parser")
+# Not the characters of a prompt, nor the tokens asked for beside it (older versions).
+_PROMPT_TOKENS = re.compile(
+    r"(?:contains|has)(?: at least)? (\d+) input tokens|(\d+) in the (?:messages|prompt)"
+)
 _ENGINE_DEAD = "EngineCore encountered an issue"
 
 
@@ -148,7 +153,7 @@ def server_error(
         return EngineDeadError(
             "The server's engine has died (its log says why); start the server again.", **facts
         )
-    elif said.unknown_route and body:
+    elif said.unknown_route and said.message:
         message = f"The server answered {status} with {said.message} at {url}."
     return _BY_STATUS.get(status, ServerError)(message, **facts)
 
@@ -156,11 +161,11 @@ def server_error(
 def _bad_request(message: str, said: _Said, facts: dict[str, Any]) -> ServerError:
     if "maximum context length" in message or said.param in {"input_tokens", "input_text"}:
         limit = re.search(r"context length (?:is|of) (\d+)", message)
-        got = re.search(r"(?:contains|requested|has)(?: at least)? (\d+)", message)
+        got = _PROMPT_TOKENS.search(message)
         return ContextLengthError(
             message,
             max=int(limit[1]) if limit else None,
-            got=int(got[1]) if got else None,
+            got=int(got[1] or got[2]) if got else None,
             **facts,
         )
     if "--tool-call-parser" in message or "--enable-auto-tool-choice" in message:
@@ -190,9 +195,10 @@ def _not_found(message: str, said: _Said, url: str, facts: dict[str, Any]) -> Se
 
 def _seconds(value: str | None) -> float | None:
     try:
-        return max(0.0, float(value)) if value is not None else None
+        seconds = float(value or "")
     except ValueError:
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def stream_failure(error: object) -> StreamFailedError:
@@ -200,7 +206,7 @@ def stream_failure(error: object) -> StreamFailedError:
     facts = error if isinstance(error, dict) else {"message": error}
     message = facts.get("message")
     code = facts.get("code")
-    status = int(str(code)) if str(code).isdecimal() else None
+    status = int(str(code)) if re.fullmatch(r"[0-9]{1,3}", str(code)) else None
     text = message if isinstance(message, str) and message else "an error without a message"
     if _ENGINE_DEAD in text:
         text = "its engine has died (its log says why); start the server again"
