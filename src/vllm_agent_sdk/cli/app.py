@@ -39,6 +39,7 @@ _T = TypeVar("_T")
 _Flat = Annotated[_T, Parameter(name="*")]
 _RUN, _SAMPLING, _CONNECTION, _COMMON = RunOptions(), SamplingOptions(), Connection(), Common()
 _SERVE, _DEMO = ServeOptions(), DemoOptions()
+_TEXT_OPTIONS = ("--pip-args", "--instructions")
 _PROMPT_HELP = (
     "The prompt. With - or none it is read from stdin; beside a prompt, what is piped in is "
     "appended to it."
@@ -149,11 +150,13 @@ def start(tokens: Sequence[str]) -> int:
     debug = False
     try:
         head, more = _taken_out(tokens)
-        command, bound, _ = app.parse_args(
+        command, bound, unparsed = app.parse_args(
             head, console=Output().shown, print_error=False, exit_on_error=False
         )
         common = bound.arguments.get("common", _COMMON)
         debug = common.debug
+        # `--help` is a command of its own, which takes neither.
+        more = {name: value for name, value in more.items() if name in unparsed}
         code = command(*bound.args, **bound.kwargs, **more)
         sys.stdout.flush()
     except CycloptsError as error:
@@ -193,9 +196,20 @@ def _wrong(error: CycloptsError, tokens: Sequence[str]) -> str:
 def _taken_out(tokens: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Take out what looks like an option and is none: `-` of `run`, and what `serve` passes on."""
     at = list(tokens).index("--") if "--" in tokens else len(tokens)
-    head, rest = list(tokens[:at]), list(tokens[at:])
+    head, rest = _joined(tokens[:at]), list(tokens[at:])
     if head[:1] == ["serve"]:
         return head, {"vllm_args": tuple(rest[1:])}
     if head[:1] == ["run"] and "-" in head:
         return [each for each in head if each != "-"] + rest, {"stdin": True}
-    return list(tokens), {}
+    return head + rest, {}
+
+
+def _joined(tokens: Sequence[str]) -> list[str]:
+    """Join options whose text may begin with a hyphen to it: `--pip-args=--index-url URL`."""
+    joined: list[str] = []
+    for each in tokens:
+        if joined and joined[-1] in _TEXT_OPTIONS:
+            joined[-1] += f"={each}"
+        else:
+            joined.append(each)
+    return joined

@@ -28,7 +28,7 @@ from vllm_agent_sdk.cli.failure import OK
 from vllm_agent_sdk.cli.loop import Interrupts, run_loop
 from vllm_agent_sdk.cli.options import DemoOptions
 from vllm_agent_sdk.cli.output import Output
-from vllm_agent_sdk.cli.provisioning import Provisioning
+from vllm_agent_sdk.cli.provisioning import Provisioning, split_args
 from vllm_agent_sdk.cli.run import call_text, short
 from vllm_agent_sdk.local import LocalServer, gather_facts, problem
 from vllm_agent_sdk.testing import Reply, Simulator
@@ -47,6 +47,7 @@ def demo(options: DemoOptions, output: Output) -> int:
     Raises:
         VLLMError: A real server did not do what it should.
     """
+    pip_args = split_args(options.pip_args)
 
     async def main(_interrupts: Interrupts) -> int:
         if any(os.environ.get(name, "").strip() for name in _URL_VARIABLES):
@@ -56,7 +57,7 @@ def demo(options: DemoOptions, output: Output) -> int:
             return OK
         async with AsyncExitStack() as stack:
             showing = Provisioning(output)
-            server = LocalServer(options.model, progress=showing)
+            server = LocalServer(options.model, progress=showing, pip_args=pip_args)
             try:
                 async with showing:
                     await stack.enter_async_context(server)
@@ -74,7 +75,7 @@ def demo(options: DemoOptions, output: Output) -> int:
         )
         return OK
 
-    return run_loop(main)
+    return run_loop(main, output)
 
 
 def _cannot_run(showing: Provisioning) -> bool:
@@ -160,21 +161,23 @@ class _Show:
         output = self._output
         match event:
             case RunStarted(model=str() as model, turn_mode=mode, turn_mode_reason=reason):
-                output.line(f"Server   {self._base_url}, model {model}")
-                output.line(f"Tools    get_weather(city), {mode} turns: {reason}")
-                output.line(f"Prompt   {PROMPT}")
+                output.line(f"{self._base_url}, model {model}", "Server")
+                output.line(f"get_weather(city), {mode} turns: {reason}", "Tools")
+                output.line(PROMPT, "Prompt")
             case ModelStarted():
                 output.wait("Waiting for the model")
             case ToolCallDelta(name=str() as name):
                 output.wait(f"The model is writing a call of {name}")
             case ToolStarted(call=call):
-                output.line(f"Call     {call_text(call)}")
+                output.line(call_text(call), "Call")
             case ToolEnded(message=message):
                 content = message.content if isinstance(message.content, str) else "…"
-                output.line(f"Result   {short(content)}")
+                output.line(short(content), "Result")
             case TextDelta(text=text):
-                output.answer(text if self._answering else f"Answer   {text}")
+                if not self._answering:
+                    output.label("Answer")
                 self._answering = True
+                output.answer(text)
             case ModelEnded(duration_s=seconds, ttft_s=first):
                 output.settle()
                 output.end_answer()

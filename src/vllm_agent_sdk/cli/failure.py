@@ -39,6 +39,7 @@ OK, FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED, OUTPUT_CLOSED = 0, 1, 2, 3, 1
 _FLAGS = {
     "api_key=": "--api-key",
     "base_url=": "--base-url",
+    "base_url": "--base-url",
     "model=": "--model",
     "Limits.max_turns": "--max-turns",
     "ready_timeout_s": "--ready-timeout",

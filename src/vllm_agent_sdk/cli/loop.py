@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from vllm_agent_sdk.cli.output import Output
+
 __all__ = ["Interrupts", "run_loop"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -21,9 +23,10 @@ _SHOW_CURSOR = "\x1b[?25h"
 
 
 class Interrupts:
-    """What a signal does: by default it cancels the command."""
+    """What a signal does: by default it cancels the command, and `heard` is called."""
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[], object]) -> None:
+        self._heard = heard
         self.received: signal.Signals | None = None
         self._task: asyncio.Task[Any] | None = None
         self._gracefully: Callable[[], object] | None = None
@@ -68,12 +71,13 @@ class Interrupts:
         if self._gracefully is not None:
             self._gracefully()
         elif self._task is not None:
+            self._heard()  # ending a server takes some seconds
             self._task.cancel()
 
 
-def run_loop(main: Callable[[Interrupts], Coroutine[Any, Any, int]]) -> int:
+def run_loop(main: Callable[[Interrupts], Coroutine[Any, Any, int]], output: Output) -> int:
     """Run a command's coroutine; its exit code, or 130 (143) where a signal ended it."""
-    interrupts = Interrupts()
+    interrupts = Interrupts(lambda: output.say("Stopping; Ctrl-C again stops at once.", "yellow"))
 
     async def run() -> int:
         interrupts.install()
@@ -84,6 +88,7 @@ def run_loop(main: Callable[[Interrupts], Coroutine[Any, Any, int]]) -> int:
                 raise
             return interrupts.code
         finally:
+            output.settle()
             interrupts.remove()
 
     return asyncio.run(run())

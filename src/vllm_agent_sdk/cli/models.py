@@ -38,7 +38,7 @@ def models(connection: Connection, as_json: bool, output: Output) -> int:
         output.shown.print(_table(found))
         return OK
 
-    return run_loop(main)
+    return run_loop(main, output)
 
 
 def _table(found: ModelList) -> Table:

@@ -103,7 +103,9 @@ class DemoOptions:
         real: End with an error where no real server can run, instead of showing a simulated one.
         model: The served model's name on the server at VLLM_BASE_URL; without one, the model's
             folder or name to serve. Unset: the server's only one, or a small bundled model.
+        pip_args: Arguments for pip when vLLM is installed, as one text: "--index-url URL".
     """
 
     real: bool = False
     model: str | None = None
+    pip_args: str = ""

@@ -67,10 +67,18 @@ class Output:
         if self._open_line:
             self.answer("\n")
 
-    def line(self, text: str) -> None:
-        """Write a line to stdout."""
+    def line(self, text: str, label: str = "") -> None:
+        """Write a line to stdout, perhaps after a label."""
         self.end_answer()
+        self.label(label)
         self.answer(text + "\n")
+
+    def label(self, text: str) -> None:
+        """Begin a line of stdout with a label; what follows stands in a column of its own."""
+        self.settle()
+        if text:
+            self.shown.print(Text(f"{text:<9}", style="bold"), end="")
+            self._open_line = True
 
     @contextlib.contextmanager
     def kept_clean(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import shlex
 import time
 from types import TracebackType
 from typing import Self
@@ -13,10 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from vllm_agent_sdk import UsageError
 from vllm_agent_sdk.cli.output import Output, printable
 from vllm_agent_sdk.local import ProgressEvent, gather_facts
 
-__all__ = ["Provisioning"]
+__all__ = ["Provisioning", "split_args"]
 
 _BEAT_S = 10.0
 _DETAIL_CHARS = 100
@@ -28,6 +30,8 @@ _DONE = {
     "model": "Model converted",
     "start": "vLLM started",
 }
+#: What is going on, where the detail is a line of a log and does not say it itself.
+_DOING = {"start": "Starting vLLM: "}
 
 
 class Provisioning:
@@ -66,9 +70,11 @@ class Provisioning:
 
     def __call__(self, event: ProgressEvent) -> None:
         """Show one sign of progress."""
-        self._detail = _PREFIX.sub("", printable(event.detail))[:_DETAIL_CHARS]
+        said = _PREFIX.sub("", printable(event.detail))
+        new = not self.steps or self.steps[-1] != event.step
+        self._detail = f"{'' if new else _DOING.get(event.step, '')}{said}"[:_DETAIL_CHARS]
         self._fraction = event.fraction
-        if not self.steps or self.steps[-1] != event.step:
+        if new:
             self._next(event)
         if self._bar is not None:
             task = self._bar.task_ids[0]
@@ -76,7 +82,8 @@ class Provisioning:
             self._bar.update(
                 task,
                 description=self._detail,
-                completed=event.fraction or 0.0,
+                # A bar that is full stops its clock, and the step goes on.
+                completed=min(event.fraction or 0.0, 0.999),
                 total=total,
                 visible=True,
             )
@@ -117,15 +124,32 @@ class Provisioning:
                 self._output.say(f"  {waited:.0f} s: {self._detail}{share}", "dim")
 
 
+def split_args(text: str) -> list[str]:
+    """Split `--pip-args` as a shell would.
+
+    Raises:
+        UsageError: A quote is open.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"--pip-args {text!r} has an open quote.") from error
+
+
 def _bar(console: Console, *, with_bar: bool) -> Progress:
     text = TextColumn(
-        "{task.description}", style="dim", table_column=Column(no_wrap=True, overflow="ellipsis")
+        "{task.description}",
+        style="dim",
+        table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
     )
-    columns = [SpinnerColumn(), TimeElapsedColumn(), *([BarColumn(20)] if with_bar else []), text]
+    elapsed = TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7))
+    share = BarColumn(20, table_column=Column(no_wrap=True, min_width=20))
+    columns = [SpinnerColumn(), elapsed, *([share] if with_bar else []), text]
     return Progress(
         *columns,
         console=console,
         transient=True,
+        expand=True,
         redirect_stdout=False,
         redirect_stderr=False,
     )

@@ -76,7 +76,7 @@ def run(
                 async with agent_here.stream(prompt) as answer:
                     return await _follow(answer, _View(output, options.json), interrupts)
 
-        return run_loop(main)
+        return run_loop(main, output)
 
 
 def client_of(connection: Connection, model: str | None = None) -> AsyncVLLM:

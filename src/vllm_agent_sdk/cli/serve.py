@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from vllm_agent_sdk.cli.failure import OK
 from vllm_agent_sdk.cli.loop import Interrupts, run_loop
 from vllm_agent_sdk.cli.options import ServeOptions
 from vllm_agent_sdk.cli.output import Output
-from vllm_agent_sdk.cli.provisioning import Provisioning
+from vllm_agent_sdk.cli.provisioning import Provisioning, split_args
 from vllm_agent_sdk.local import LocalServer, purge
 
 __all__ = ["serve"]
@@ -38,10 +37,7 @@ def serve(
         raise UsageError("--ready-timeout takes seconds above 0.")
     if options.port is not None and not 0 < options.port < 65536:
         raise UsageError(f"--port {options.port}: give a number from 1 to 65535.")
-    try:
-        pip_args = shlex.split(options.pip_args)
-    except ValueError as error:
-        raise UsageError(f"--pip-args {options.pip_args!r} has an open quote.") from error
+    pip_args = split_args(options.pip_args)
 
     async def main(interrupts: Interrupts) -> int:
         showing = Provisioning(output)
@@ -68,7 +64,7 @@ def serve(
                 else "The server has ended."
             )
 
-    return run_loop(main)
+    return run_loop(main, output)
 
 
 def _announce(server: LocalServer, output: Output) -> None:
