@@ -3,7 +3,8 @@
 1. Any split of the text gives the same calls and the same answer.
 2. The end of the JSON ends a call, not the first `[[/call]]`: the marker may stand in a string.
 3. Of the answer, only what may be the beginning of its end tag is held back.
-4. Text outside the tags means that the constraint was ignored; it is kept, and marked.
+4. Text outside the tags means that the constraint was ignored; it is kept, and marked. What a cut
+   leaves of a tag is no text.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class GuidedParser:
             self._answer("" if rest.startswith("[[/") else rest, events)
         elif self._state == self._in_thought:
             self._think(rest, events)
-        elif rest.strip() and self._state == self._between:
+        elif self._state == self._between and not _begins_a_tag(rest.strip()):
             self._outside(rest, events)
         return events
 
@@ -161,7 +162,13 @@ class GuidedParser:
         events.append(ToolCallDelta(len(self._calls), arguments=text))
 
     def _close_call(self, events: list[StreamEvent]) -> None:
-        call = ToolCall.from_text(self._next_id(), self._name, "".join(self._arguments))
+        arguments = "".join(self._arguments)
+        if arguments.strip():
+            call = ToolCall.from_text(self._next_id(), self._name, arguments)
+        else:
+            # The grammar has arguments in every call: without any it was cut, and must not run.
+            error = "The call was cut before its arguments."
+            call = ToolCall(self._next_id(), self._name, None, arguments, error)
         self._calls.append(call)
         events.append(ToolCallReady(call))
         self._state = self._after_call
@@ -215,6 +222,11 @@ class GuidedParser:
         if text:
             self._thought.append(text)
             events.append(ReasoningDelta(text))
+
+
+def _begins_a_tag(text: str) -> bool:
+    """True for what a cut leaves of a tag that opens something, and for nothing."""
+    return any(opener.startswith(text) for opener in _OPENERS)
 
 
 def _held_back(text: str, tag: str) -> int:
