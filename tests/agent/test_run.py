@@ -342,6 +342,41 @@ async def test_malformed_arguments_never_reach_the_tool(client: Any) -> None:
 
 
 @pytest.mark.feature("A-04")
+async def test_lossless_repairs_are_made_and_recorded(client: Any) -> None:
+    @tool
+    def double(n: int) -> int:
+        """Double a number."""
+        return 2 * n
+
+    replies = (Reply.calls(("double", '"{\\"n\\": \\"4\\"}"')), Reply.text("8"))
+    async with Simulator(*replies) as server:
+        events = await events_of(Agent(client=client(server), tools=[double]).stream("go"))
+    (ended,) = (event for event in events if isinstance(event, ToolEnded))
+    assert ended.message.text == "8"
+    assert len(ended.repairs) == 2
+    assert "JSON string" in ended.repairs[0]
+    assert "4" in ended.repairs[1]
+
+
+@pytest.mark.feature("A-04")
+async def test_repairs_can_be_switched_off(client: Any) -> None:
+    @tool(coerce=False)
+    def double(n: int) -> int:
+        """Double a number."""
+        raise AssertionError
+
+    replies = (
+        Reply.calls(("double", '"{\\"n\\": 4}"')),
+        Reply.calls(("double", '{"n": "4"}')),
+        Reply.text("no"),
+    )
+    async with Simulator(*replies) as server:
+        events = await events_of(Agent(client=client(server), tools=[double]).stream("go"))
+    ended = [event for event in events if isinstance(event, ToolEnded)]
+    assert [event.executed for event in ended] == [False, False]
+
+
+@pytest.mark.feature("A-04")
 async def test_repairs_are_bounded_and_the_stop_has_a_name(client: Any) -> None:
     async with Simulator(Reply.calls(("get_weather", "[]"))) as server:
         agent = Agent(client=client(server), tools=[get_weather], limits=Limits(repairs=1))

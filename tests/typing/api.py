@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any, Literal, assert_type
 
 from vllm_agent_sdk import (
+    Agent,
     AsyncVLLM,
     ChatCompletion,
     Finished,
     RefusalDelta,
+    RunContext,
+    RunEnded,
+    RunResult,
     TextDelta,
     Timeout,
     ToolCall,
+    ToolMessage,
     TotalTimeoutError,
     VLLMError,
     tool,
@@ -86,3 +91,43 @@ async def errors_are_caught_by_their_classes() -> None:
     except VLLMError as error:
         assert_type(error.retryable, bool)
         assert_type(error.message, str)
+
+
+async def an_agent_is_typed_by_its_output_and_its_deps() -> None:
+    """Without a type of deps there is no `deps=`; with one it is required."""
+    agent = Agent(instructions="Use the tools.", tools=[get_weather, add])
+    result = await agent.run("What is the weather in Paris?")
+    assert_type(result, RunResult[str])
+    assert_type(result.output, str)
+    assert_type(agent.run_sync("Hi").text, str)
+    again = await agent.run("And in Rome?", history=result.messages)
+    assert_type(again.usage.total_tokens, int)
+    await agent.run("Hi", deps=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
+@tool
+async def whoami(ctx: RunContext[str]) -> str:
+    """Tell who asks."""
+    return ctx.deps
+
+
+async def deps_are_settled_by_their_type() -> None:
+    """`deps_type` alone settles them; the tools need not agree."""
+    agent = Agent(tools=[whoami, get_weather], deps_type=str)
+    await agent.run("Who am I?", deps="Anna")
+    await agent.run("Who?", deps=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def a_run_is_iterated_and_has_a_result() -> None:
+    """Events are matched by class."""
+    async with Agent().stream("Hi") as run:
+        async for event in run:
+            match event:
+                case TextDelta(text=text):
+                    assert_type(text, str)
+                case RunEnded(result=result):
+                    assert_type(result.stop_reason == "end_turn", bool)
+                case _:
+                    pass
+    assert_type(run.result.output, str)
+    assert_type([m for m in run.result.messages if isinstance(m, ToolMessage)], list[ToolMessage])

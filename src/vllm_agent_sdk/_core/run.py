@@ -165,6 +165,8 @@ def _judged(state: State, call: ToolCall) -> CallState:
         names = ", ".join(tool.name for tool in state.started.tools) or "none"
         reason = f"There is no tool {call.name!r}. The tools are: {names}."
         return CallState(call, CallStatus.INVALID, spec, reason)
+    if call.arguments is None and spec.coerce:
+        call = call.unwrapped() or call
     if call.arguments is None:
         reason = f"{call.error} Call {call.name} again with a JSON object of its arguments."
         return CallState(call, CallStatus.INVALID, spec, reason)

@@ -82,14 +82,14 @@ class State:
 
     phase: Phase = Phase.IDLE
     started: RunStarted = field(default_factory=RunStarted)
-    history: Log[Message] = field(default_factory=Log)
+    history: Log[Message] = field(default_factory=Log[Message])
     said_before: int = 0
     turn: int = 0
     turn_mode: str = "plain"
     dialect: str = "native"
     calls: tuple[CallState, ...] = ()
-    executed: Log[str] = field(default_factory=Log)
-    usage_by_turn: Log[Usage] = field(default_factory=Log)
+    executed: Log[str] = field(default_factory=Log[str])
+    usage_by_turn: Log[Usage] = field(default_factory=Log[Usage])
     total_tokens: int = 0
     last_call: tuple[str, bytes] | None = None
     repeats: int = 0

@@ -311,7 +311,7 @@ def _by_msgspec(annotation: Any) -> Decode:
 
 
 def _pydantic_mismatch(cause: ValueError, path: str) -> MismatchError:
-    errors = getattr(cause, "errors", None)
+    errors: Any = getattr(cause, "errors", None)
     for error in errors() if callable(errors) else ():
         for part in error.get("loc", ()):
             path = at(path, part)
@@ -328,7 +328,7 @@ def _is_pydantic(kind: type) -> bool:
 
 def resolve_hint(annotation: Any, globalns: Mapping[str, Any], localns: Mapping[str, Any]) -> Any:
     """Resolve a string annotation, and strings inside a type; may raise what the text raises."""
-    holder = type("Holder", (), {})()
+    holder: Any = type("Holder", (), {})()
     holder.__annotations__ = {"hint": annotation}
     hints = typing.get_type_hints(holder, dict(globalns), dict(localns), include_extras=True)
     return hints["hint"]

@@ -289,11 +289,13 @@ class Driver:
             output = ToolOutput(_timed_out(tool, limit), is_error=True)
         except Exception as error:  # noqa: BLE001 - a tool of another's making may break its contract
             output = ToolOutput(f"{type(error).__name__}: {error}", is_error=True)
+        twice = call.arguments_json.lstrip().startswith('"')
+        repairs = ("the arguments were a JSON string that held the object",) if twice else ()
         return ToolEnded(
             call.name,
             ToolMessage(call.id, output.content, output.is_error),
             executed=output.executed,
-            repairs=output.repairs,
+            repairs=(*repairs, *output.repairs),
             duration_s=loop.time() - begun,
         )
 
@@ -328,7 +330,7 @@ class Driver:
         result = outcome(self.state, run_id=self._world.run_id, duration_s=duration)
         if result.error_info is not None and self._errors:
             # The live exception has what its record cannot hold (causes, partial replies).
-            result.__dict__["_error"] = self._errors[-1]
+            vars(result)["_error"] = self._errors[-1]
         self._result = result
         await self._commit(RunEnded(result=result))
 

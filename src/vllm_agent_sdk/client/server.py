@@ -44,7 +44,7 @@ class Models:
         """List the models, LoRA adapters among them."""
         whole = await self._client.get("/models", timeout=timeout)
         models = decode_models(whole)
-        models.__dict__["_raw"] = whole
+        vars(models)["_raw"] = whole
         return models
 
     async def retrieve(self, id: str, *, timeout: Timeout | float | None = None) -> ModelInfo:

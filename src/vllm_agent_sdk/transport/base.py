@@ -45,10 +45,12 @@ class ByteStream(Protocol):
     @property
     def status(self) -> int:
         """The HTTP status."""
+        ...
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The reply's headers; look them up in lower case."""
+        ...
 
     async def receive(self) -> bytes:
         """Give the next bytes of the body as they come, `b""` at its regular end.
@@ -57,6 +59,7 @@ class ByteStream(Protocol):
             TransportError: The connection ended before the body did.
             VLLMError: What `abort` was given.
         """
+        ...
 
     def abort(self, error: VLLMError) -> None:
         """Close the socket now; a `receive` that waits, and each later one, raises `error`."""
@@ -81,6 +84,7 @@ class Transport(Protocol):
             ConnectTimeoutError: Not within `request.connect_timeout`.
             TransportError: The connection was lost before the head had come.
         """
+        ...
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""

@@ -132,8 +132,9 @@ class ChatParams(ChatDefaults, total=False):
 #: Keywords that shape the call and are not fields of the body.
 CALL_KEYWORDS = frozenset({"request_id", "extra_body", "extra_headers", "timeout"})
 #: Fields of the body.
-CHAT_FIELDS = frozenset(ChatParams.__annotations__) | frozenset(ChatDefaults.__annotations__)
-CHAT_FIELDS -= CALL_KEYWORDS
+CHAT_FIELDS = (
+    frozenset(ChatParams.__annotations__) | frozenset(ChatDefaults.__annotations__)
+) - CALL_KEYWORDS
 
 #: A message in a request: one of our classes, or a dict in the wire's shape.
 WireMessage = Message | Mapping[str, Any]
@@ -230,7 +231,7 @@ class ChatCompletion(msgspec.Struct, Generic[T], dict=True, omit_defaults=True):
 
     def attach(self, raw: bytes, request_id: str | None, offered: frozenset[str] | None) -> None:
         """Keep what is known beside the body: its bytes, the request's id, the tools offered."""
-        self.__dict__.update(_raw=raw, _request_id=request_id, _offered=offered)
+        vars(self).update(_raw=raw, _request_id=request_id, _offered=offered)
 
     @property
     def raw(self) -> bytes:
@@ -248,7 +249,7 @@ class ChatCompletion(msgspec.Struct, Generic[T], dict=True, omit_defaults=True):
         """The keys of the body that this class does not know, at any level."""
         if "_extra" not in self.__dict__:
             raw = self.raw
-            self.__dict__["_extra"] = _codec.unknown_keys(_codec.decode(raw), self) if raw else {}
+            vars(self)["_extra"] = _codec.unknown_keys(_codec.decode(raw), self) if raw else {}
         extra: dict[str, Any] = self.__dict__["_extra"]
         return extra
 
@@ -347,7 +348,7 @@ class ChatCompletionChunk(msgspec.Struct, omit_defaults=True, dict=True):
 
     def with_raw(self, raw: bytes) -> ChatCompletionChunk:
         """Keep the bytes."""
-        self.__dict__["_raw"] = raw
+        vars(self)["_raw"] = raw
         return self
 
 

@@ -174,6 +174,19 @@ class ToolCall(_Block, frozen=True, tag="tool_call"):
                     )
         return cls(id, name, arguments, arguments_json, error, unexpected)
 
+    def unwrapped(self) -> ToolCall | None:
+        """Give the call with the object that its arguments hold as a JSON string, if they do.
+
+        Some models encode their arguments twice; nothing is lost by decoding them twice.
+        """
+        try:
+            inner = msgspec.json.decode(msgspec.json.decode(self.arguments_json, type=str))
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return None
+        if not isinstance(inner, dict):
+            return None
+        return msgspec.structs.replace(self, arguments=inner, error=None)
+
     def with_id(self, id: str) -> ToolCall:
         """Give the same call under another id."""
         return self if id == self.id else msgspec.structs.replace(self, id=id)

@@ -20,6 +20,7 @@ class Tool(Protocol[Deps]):
     @property
     def spec(self) -> ToolSpec:
         """What the model and the runtime know of it."""
+        ...
 
     async def invoke(self, arguments: dict[str, Any], ctx: RunContext[Deps]) -> ToolOutput:
         """Validate the arguments and run.
@@ -32,3 +33,4 @@ class Tool(Protocol[Deps]):
             What the model is told. Invalid arguments are an output too (`executed=False`,
             `is_error=True`), and so is an exception of the tool's own code.
         """
+        ...
