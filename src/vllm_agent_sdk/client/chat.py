@@ -69,7 +69,7 @@ class ChatCompletions:
             ServerError: The server answered with an error.
         """
         if stream:
-            return ChatChunkStream(self._opening(messages, params))
+            return await ChatChunkStream(self._opening(messages, params)).opened()
         body = chat_body(messages, params, self._client.defaults, stream=False)
         offered = offered_tools(body)
         call = await self._client.chat_call(body, params)
@@ -98,7 +98,7 @@ class ChatCompletions:
     ) -> Opening:
         client = self._client
         body = chat_body(messages, params, client.defaults, stream=True)
-        if options is not None and body.get("stream_options") is None:
+        if options is not None and "stream_options" not in body:
             body["stream_options"] = options
         request_id = client.request_id(params)
 

@@ -58,7 +58,10 @@ class Config:
         http: HTTPOptions,
     ) -> None:
         self.base_url = base_url
-        self.root_url = (http.root_url or base_url.removesuffix("/v1")).rstrip("/")
+        self.root_url = base_url.removesuffix("/v1")
+        if http.root_url is not None:
+            root = _address(http.root_url.strip(), "HTTPOptions(root_url=…)")
+            self.root_url = urlunsplit((*root, "", "")).rstrip("/")
         self.model = model
         self.timeout = timeout
         self.http = http
@@ -129,8 +132,8 @@ def _timeout(given: Timeout | float | None, variable: str | None) -> Timeout:
         return Timeout()
     try:
         return Timeout(total=float(variable))
-    except ValueError:
-        raise UsageError(f"VLLM_TIMEOUT={variable!r} is no number of seconds.") from None
+    except (ValueError, UsageError):
+        raise UsageError(f"VLLM_TIMEOUT={variable!r} is no number of seconds above 0.") from None
 
 
 def as_timeout(given: Timeout | float) -> Timeout:
@@ -150,9 +153,31 @@ def normalise_url(url: str, source: str = "base_url=") -> str:
 
     With or without `/v1`, with or without a trailing slash, or cut back from an endpoint's path.
     """
-    parts = urlsplit(url.strip())
+    scheme, netloc, path = _address(url.strip(), source)
+    path = path.rstrip("/")
+    for endpoint in ENDPOINTS:
+        if path.endswith(endpoint):
+            path = path.removesuffix(endpoint).rstrip("/")
+            break
+    if not path.endswith("/v1"):
+        path += "/v1"
+    return urlunsplit((scheme, netloc, path, "", ""))
+
+
+def _address(url: str, source: str) -> tuple[str, str, str]:
+    """Give scheme, host with port, and path of an address; no secret in it is ever shown."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as cause:
+        raise UsageError(f"{source} is no address: {cause}.") from None
+    if "@" in url or parts.username or parts.password:
+        raise UsageError(f"{source} holds a user or password; give the key as api_key= instead.")
+    if parts.query or parts.fragment:
+        raise UsageError(f"{source} has a query or fragment; a base address has none.")
+    if not url.isprintable() or " " in url:
+        raise UsageError(f"{source} {url!r} holds a blank or another character of no address.")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        hint = f"http://{url.strip()}" if "://" not in url else "http://127.0.0.1:8000/v1"
+        hint = f"http://{url}" if "://" not in url else "http://127.0.0.1:8000/v1"
         raise UsageError(f"{source} {url!r} is no http(s) address; write it like {hint!r}.")
     try:
         _ = parts.port
@@ -160,15 +185,4 @@ def normalise_url(url: str, source: str = "base_url=") -> str:
         raise UsageError(
             f"{source} {url!r} has a port that is no number from 0 to 65535."
         ) from None
-    if parts.username or parts.password:
-        raise UsageError(f"{source} holds a user or password; give the key as api_key= instead.")
-    if parts.query or parts.fragment:
-        raise UsageError(f"{source} {url!r} has a query or fragment; a base address has none.")
-    path = parts.path.rstrip("/")
-    for endpoint in ENDPOINTS:
-        if path.endswith(endpoint):
-            path = path.removesuffix(endpoint).rstrip("/")
-            break
-    if not path.endswith("/v1"):
-        path += "/v1"
-    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    return parts.scheme, parts.netloc, parts.path

@@ -40,6 +40,8 @@ def chat_body(
     for name in (*defaults, *(key for key in params if key not in defaults)):
         if name in CALL_KEYWORDS:
             continue
+        if name == "stream_options" and not stream and name not in params:
+            continue  # a default for streams only
         value = params[name] if name in params else defaults[name]
         default = defaults.get(name)
         if name in params and isinstance(value, Mapping) and isinstance(default, Mapping):
@@ -118,8 +120,9 @@ def offered_tools(body: Mapping[str, Any]) -> frozenset[str]:
     choice = body.get("tool_choice")
     if choice == "none":
         return frozenset()
+    functions = (tool.get("function") for tool in body.get("tools") or ())
     return frozenset(
-        tool["function"]["name"]
-        for tool in body.get("tools") or ()
-        if isinstance(tool.get("function"), Mapping)
+        function["name"]
+        for function in functions
+        if isinstance(function, Mapping) and isinstance(function.get("name"), str)
     )

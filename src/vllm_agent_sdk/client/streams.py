@@ -7,6 +7,7 @@ not a generator: nothing is held across a `yield`, and dropping it closes its so
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -111,6 +112,11 @@ class _Stream(Generic[Item]):
             await self._advance()
         return self._ready.popleft()
 
+    async def opened(self) -> Self:
+        """Send the request now, and wait for the head of its reply."""
+        await self._opened()
+        return self
+
     async def aclose(self) -> None:
         """Close the stream; an unfinished one closes its socket, so that the server stops."""
         self._closed = True
@@ -143,8 +149,8 @@ class _Stream(Generic[Item]):
 
     async def _advance(self) -> None:
         """Read once; what comes of it is in `_ready`, `_completion` or `_failure`."""
+        stream = await self._opened()
         try:
-            stream = await self._opened()
             data = await stream.receive()
             if not data:
                 self._end()
@@ -167,36 +173,41 @@ class _Stream(Generic[Item]):
 
     def _fail(self, error: VLLMError) -> None:
         """End by an error, unless all that was asked for has come."""
-        lost = isinstance(error, TransportError) and not isinstance(error, TimeoutError)
-        if lost and self._accumulator.complete:
-            self._end()
-            return
-        if lost:
-            cut = StreamTruncatedError(f"The stream was cut before the reply was complete: {error}")
-            cut.__cause__ = error
-            error = cut
-        self._failure = error.with_facts(request_id=self.request_id, partial=self.partial)
+        if isinstance(error, TransportError) and not isinstance(error, TimeoutError):
+            self._end(lost=error)
+        else:
+            self._failure = error.with_facts(request_id=self.request_id, partial=self.partial)
 
-    def _end(self) -> None:
-        """Take the end of the stream."""
-        tail = self._decoder.close()
-        if tail is not None and tail.data != _DONE:
-            # The standard drops an event that was cut before its blank line; complete JSON is used.
-            try:
-                self._push(tail.data)
-            except ProtocolError:
-                if not self._accumulator.complete:
-                    error = StreamTruncatedError("The stream was cut inside an event.")
-                    self._failure = error.with_facts(
-                        request_id=self.request_id, partial=self.partial
-                    )
-                    return
+    def _end(self, lost: TransportError | None = None) -> None:
+        """Take the end of the stream, be it regular or that of a connection that was lost."""
         try:
+            cut = not self._take_tail()
+            if not self._accumulator.complete and (cut or lost is not None):
+                where = (
+                    "inside an event" if lost is None else f"before the reply was complete: {lost}"
+                )
+                raise StreamTruncatedError(
+                    f"The stream was cut {where.removesuffix('.')}."
+                ) from lost
             self._completion = self._with_id(self._accumulator.finish())
-        except StreamTruncatedError as error:
-            self._failure = error.with_facts(request_id=self.request_id)
+        except VLLMError as error:
+            self._failure = error.with_facts(request_id=self.request_id, partial=self.partial)
         else:
             self._finished(self._completion)
+
+    def _take_tail(self) -> bool:
+        """Use what the end left unterminated, if it is a whole event; False if it is a part of one.
+
+        The standard drops such an event; here it counts if it is complete JSON.
+        """
+        tail = self._decoder.close()
+        if tail is None or tail.data == _DONE:
+            return True
+        try:
+            self._push(tail.data)
+        except ProtocolError:
+            return False
+        return True
 
     def _with_id(self, reply: ChatCompletion[Any]) -> ChatCompletion[Any]:
         reply.attach(b"", self.request_id, self._opening.offered)
@@ -207,15 +218,14 @@ class _Stream(Generic[Item]):
         stream, self._stream = self._stream, None
         if stream is None:
             return
-        if self._completion is not None:
-            try:
-                async with asyncio.timeout(_LINGER_S):
-                    while await stream.receive():
-                        continue
-            except (VLLMError, TimeoutError):
-                await stream.aclose()  # not at its end: the connection is not used again
-                return
-        await stream.aclose()
+        try:
+            if self._completion is not None:
+                with contextlib.suppress(VLLMError, TimeoutError):
+                    async with asyncio.timeout(_LINGER_S):
+                        while await stream.receive():
+                            continue
+        finally:
+            await stream.aclose()  # before its end: the connection is not used again
 
     def _push(self, data: bytes) -> None:
         raise NotImplementedError

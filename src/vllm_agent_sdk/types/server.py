@@ -52,7 +52,7 @@ class ModelList(msgspec.Struct, dict=True):
         for card in self.data:
             if card.parent is None:
                 first = own.setdefault(card.root or card.id, card)
-                if first is not card:
+                if first is not card and card.id not in first.aliases:
                     first.aliases.append(card.id)
         return list(own.values())
 
