@@ -12,9 +12,9 @@ __all__ = ["HTTPOptions", "Limits", "Sampling", "Timeout"]
 TurnMode = Literal["auto", "plain", "native", "required", "guided", "envelope"]
 
 
-def _positive(group: str, **values: float | None) -> None:
+def _positive(group: str, **values: Any) -> None:
     for name, value in values.items():
-        if value is not None and value <= 0:
+        if value is not None and not (isinstance(value, (int, float)) and value > 0):
             raise UsageError(f"{group}({name}={value!r}): give a number above 0, or None for none.")
 
 
