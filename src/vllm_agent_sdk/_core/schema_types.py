@@ -312,7 +312,8 @@ def _by_msgspec(annotation: Any) -> Decode:
 
 def _pydantic_mismatch(cause: ValueError, path: str) -> MismatchError:
     errors: Any = getattr(cause, "errors", None)
-    for error in errors() if callable(errors) else ():
+    found: Any = errors() if callable(errors) else ()
+    for error in found:
         for part in error.get("loc", ()):
             path = at(path, part)
         return MismatchError(path, str(error.get("msg", cause)))
