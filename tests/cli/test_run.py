@@ -172,12 +172,12 @@ def test_a_server_that_is_not_vllm(cli: Command) -> None:
     [
         (["Hi", "--base-url", "localhost:8000"], "http://localhost:8000"),
         (["Hi", "--base-url", "ftp://host"], "--base-url"),
-        (["Hi", "--timeout", "0"], "0"),
-        (["Hi", "--max-turns", "0"], "max_turns=0"),
+        (["Hi", "--timeout", "0"], "--timeout 0.0: give a number above 0."),
+        (["Hi", "--max-turns", "0"], "--max-turns 0: give a number above 0."),
         (["Hi", "--turn-mode", "magic"], "guided"),
         (["Hi", "--temperature", "warm"], "--temperature"),
         (["Hi", "there"], "'there' is one argument too many"),
-        (["Hi", "--tol", "x:y"], "Did you mean --tool?"),
+        (["Hi", "--tol", "x:y"], "--tol"),
     ],
 )
 def test_wrong_usage_ends_with_a_sentence(cli: Command, arguments: list[str], said: str) -> None:

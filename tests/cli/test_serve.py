@@ -33,10 +33,10 @@ def test_it_says_where_the_server_is_and_ends_it_on_ctrl_c(
     fake = local(FakeServer(when_ready=lambda: None))
     urls: list[str] = []
 
-    async def until_stopped(server: FakeServer, *rest: object) -> int:
+    async def until_stopped(server: FakeServer, *rest: object) -> None:
         urls.append(server.base_url)
         interrupt()
-        return await original(server, *rest)
+        await original(server, *rest)
 
     original = command._until_stopped
     monkeypatch.setattr(command, "_until_stopped", until_stopped)
@@ -90,6 +90,7 @@ def test_a_server_that_dies_is_told_with_the_end_of_its_log(cli: Command, local:
     assert "line 99\n" in done.err
     assert "line 80\n" in done.err
     assert "line 79\n" not in done.err
+    assert "has ended." not in done.err
     assert fake.closed
 
 

@@ -43,9 +43,13 @@ _FLAGS = {
     "model=": "--model",
     "Limits.max_turns": "--max-turns",
     "ready_timeout_s": "--ready-timeout",
+    "Timeout.total": "--timeout",
     "timeout=": "--timeout",
 }
 _ARGUMENT = re.compile(r"(?<![\w.])(" + "|".join(map(re.escape, _FLAGS)) + r")(?!\w)")
+_GROUPS = {"Limits(max_turns=": "--max-turns ", "Timeout(total=": "--timeout "}
+_FIELD = re.compile("(" + "|".join(map(re.escape, _GROUPS)) + r")(\S+?)\)")
+_NONE = ", or None for none"
 _TURN_MODE = re.compile(r"(?<!\w)turn_mode='(\w+)'")
 
 
@@ -64,5 +68,6 @@ def sentence_of(error: BaseException) -> str:
         return (
             f"Internal error ({type(error).__name__}: {error}); --debug shows where it comes from."
         )
-    text = _ARGUMENT.sub(lambda found: _FLAGS[found[1]], error.message)
+    text = _FIELD.sub(lambda found: _GROUPS[found[1]] + found[2], error.message.replace(_NONE, ""))
+    text = _ARGUMENT.sub(lambda found: _FLAGS[found[1]], text)
     return _TURN_MODE.sub(r"--turn-mode \1", text)

@@ -7,6 +7,7 @@ terminal.
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import sys
 import time
@@ -83,7 +84,7 @@ class Output:
     @contextlib.contextmanager
     def kept_clean(self) -> Iterator[None]:
         """What tools and their modules print goes to stderr meanwhile."""
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(_ToStderr()):
             yield
 
     # ── stderr ───────────────────────────────────────────────────────────────────────────────────
@@ -119,8 +120,7 @@ class Output:
                 _Waiting(text),
                 console=self.console,
                 transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
+                redirect_stdout=False,  # what is printed meanwhile goes to stderr, see kept_clean
             )
             self._live = live
             live.start()
@@ -141,6 +141,22 @@ class Output:
     def moves(self) -> bool:
         """Whether stderr can show something that moves."""
         return self.console.is_terminal and not self.console.is_dumb_terminal
+
+
+class _ToStderr(io.TextIOBase):
+    """Writes to what `sys.stderr` is now: while something moves there, that puts lines above it."""
+
+    def write(self, text: str) -> int:
+        """Write to stderr."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush stderr."""
+        sys.stderr.flush()
+
+    def writable(self) -> bool:
+        """Tell that it can be written to."""
+        return True
 
 
 class _Waiting:

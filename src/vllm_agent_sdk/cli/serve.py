@@ -55,14 +55,15 @@ def serve(
             await server.__aenter__()
         try:
             _announce(server, output)
-            return await _until_stopped(server, interrupts, output)
+            await _until_stopped(server, interrupts, output)
         finally:
             await server.aclose()
-            output.say(
-                "Left the shared server; it ends 5 s after its last user."
-                if options.reuse
-                else "The server has ended."
-            )
+        output.say(
+            "Left the shared server; it ends 5 s after its last user."
+            if options.reuse
+            else "The server has ended."
+        )
+        return OK
 
     return run_loop(main, output)
 
@@ -79,7 +80,7 @@ def _announce(server: LocalServer, output: Output) -> None:
     output.say("Ctrl-C ends it.", "dim")
 
 
-async def _until_stopped(server: LocalServer, interrupts: Interrupts, output: Output) -> int:
+async def _until_stopped(server: LocalServer, interrupts: Interrupts, output: Output) -> None:
     stopped = asyncio.Event()
     died = asyncio.ensure_future(server.wait())
     stop = asyncio.ensure_future(stopped.wait())
@@ -88,7 +89,7 @@ async def _until_stopped(server: LocalServer, interrupts: Interrupts, output: Ou
             await asyncio.wait({died, stop}, return_when=asyncio.FIRST_COMPLETED)
         if stopped.is_set():
             output.wait("Ending the server")
-            return OK
+            return
         code = died.result()
         how = "its supervisor was killed" if code is None else f"exit code {code}"
         tail = "\n".join(_last_lines(server.log_path))
