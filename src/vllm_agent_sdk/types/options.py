@@ -7,7 +7,7 @@ from typing import Any, Literal
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types._codec import Record
 
-__all__ = ["HTTPOptions", "Limits", "Sampling", "Timeout"]
+__all__ = ["Breaker", "HTTPOptions", "Limits", "RetryPolicy", "Sampling", "Timeout"]
 
 TurnMode = Literal["auto", "plain", "native", "required", "guided", "envelope"]
 
@@ -42,6 +42,47 @@ class Timeout(Record, frozen=True):
             idle=self.idle,
             total=self.total,
         )
+
+
+class RetryPolicy(Record, frozen=True):
+    """When and how often a call is sent again. See `_core.resilience` for what is retried.
+
+    Attributes:
+        max_attempts: Attempts of one call in all (3); 1 switches retries off.
+        base_s: The first wait is random, up to this many seconds; it doubles each time (0.1).
+        cap_s: No wait is longer (10).
+        retry_after_cap_s: A server's `Retry-After` is followed up to this many seconds (60).
+        budget: Retries of all calls together, as a part of the calls of the last minute; 10 are
+            always allowed (0.1).
+    """
+
+    max_attempts: int = 3
+    base_s: float = 0.1
+    cap_s: float = 10.0
+    retry_after_cap_s: float = 60.0
+    budget: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        _positive("RetryPolicy", max_attempts=self.max_attempts, base_s=self.base_s)
+        if min(self.cap_s, self.retry_after_cap_s, self.budget) < 0:
+            raise UsageError("RetryPolicy(…): give numbers of 0 or more.")
+
+
+class Breaker(Record, frozen=True):
+    """When a server that keeps failing is left alone.
+
+    Attributes:
+        failures: Failures in a row that open it (5).
+        reset_s: Seconds until one call is let through as a probe (10).
+    """
+
+    failures: int = 5
+    reset_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        _positive("Breaker", failures=self.failures, reset_s=self.reset_s)
 
 
 class HTTPOptions(Record, frozen=True):
