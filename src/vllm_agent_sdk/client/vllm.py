@@ -6,7 +6,7 @@ import asyncio
 import functools
 import importlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -65,7 +65,8 @@ class AsyncVLLM:
         )
         self.defaults: Mapping[str, Any] = dict(defaults or {})
         check_keywords(self.defaults, CHAT_FIELDS, "defaults=")
-        self._headers = dict(headers or {})
+        mine = dict(headers or {})
+        self._headers: Callable[[], dict[str, str | None]] = lambda: mine  # may hold a key: unseen
         self._given = transport
         self._transport: Transport | None = None
         self._pipeline: Pipeline | None = None
@@ -129,10 +130,10 @@ class AsyncVLLM:
         given = params.get("request_id")
         if given is not None:
             return str(given)
-        if _unset(self._headers, "x-request-id") or _unset(
-            params.get("extra_headers") or {}, "x-request-id"
-        ):
-            return None
+        for headers in (params.get("extra_headers") or {}, self._headers()):
+            for name, value in headers.items():
+                if name.lower() == "x-request-id":
+                    return value
         return secrets.token_hex(16)
 
     async def chat_call(self, body: dict[str, Any], params: Mapping[str, Any]) -> Call:
@@ -199,14 +200,15 @@ class AsyncVLLM:
     ) -> Call:
         request_id = self.request_id(params)
         timeout = params.get("timeout")
+        headers = self._head(request_id, params.get("extra_headers"))
         return Call(
             method="GET" if body is None else "POST",
             url=(self._config.root_url if root else self._config.base_url) + path,
-            headers=self._head(request_id, params.get("extra_headers")),
+            headers=headers,
             body=None if body is None else _codec.encode_checked(body),
             timeout=self._config.timeout if timeout is None else as_timeout(timeout),
             request_id=request_id,
-            has_key=self._config.has_key,
+            has_key="authorization" in headers,
             max_response_bytes=self._config.http.max_response_bytes,
         )
 
@@ -217,13 +219,13 @@ class AsyncVLLM:
             "accept": "*/*",
             "content-type": "application/json",
             "user-agent": _user_agent(),
-            "x-request-id": request_id,
         }
         if self._config.has_key:
             head["authorization"] = self._config.authorization()
-        for more in (self._headers, extra or {}):
+        for more in (self._headers(), extra or {}):
             head.update((name.lower(), value) for name, value in more.items())
-        return {name: value for name, value in head.items() if value is not None}
+        head["x-request-id"] = request_id
+        return {name: _header(name, value) for name, value in head.items() if value is not None}
 
     async def _connected(self) -> Pipeline:
         """Give the pipeline, made by the first call inside its loop."""
@@ -241,15 +243,26 @@ class AsyncVLLM:
         if self._pipeline is None and self._opening is not None:
             async with self._opening:
                 if self._pipeline is None:
-                    self._transport = self._given or await _http(self._config)
-                    self._pipeline = Pipeline(self._transport)
+                    transport = self._given or await _http(self._config)
+                    if self._closed:
+                        await transport.aclose()
+                        raise ClientClosedError("The client was closed while a call began.")
+                    self._transport = transport
+                    self._pipeline = Pipeline(transport)
         if self._pipeline is None:
             raise ClientClosedError("The client was closed while a call was on its way.")
         return self._pipeline
 
 
-def _unset(headers: Mapping[str, str | None], name: str) -> bool:
-    return any(key.lower() == name and value is None for key, value in headers.items())
+def _header(name: str, value: object) -> str:
+    """Refuse what no header can carry; the value may be a key and is not shown."""
+    if not isinstance(value, str):
+        raise UsageError(f"The header {name!r} takes text, not {type(value).__name__}.")
+    if not (name.isascii() and name.isprintable()) or any(each in name for each in " :"):
+        raise UsageError(f"{name!r} is no name of a header.")
+    if not value.isprintable():
+        raise UsageError(f"The header {name!r} holds a line break or another control character.")
+    return value
 
 
 def _loop_runs() -> bool:

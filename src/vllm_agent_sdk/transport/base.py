@@ -7,9 +7,9 @@ is an error. Its only failures are `ConnectError`, `ConnectTimeoutError` and `Tr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
-from vllm_agent_sdk.errors import VLLMError
+from vllm_agent_sdk.errors import UsageError, VLLMError
 from vllm_agent_sdk.types._codec import Record
 
 __all__ = ["ByteStream", "Request", "Transport"]
@@ -37,6 +37,12 @@ class Request(Record, frozen=True):
     def __repr__(self) -> str:
         # Headers hold the key: they are never shown.
         return f"Request({self.method} {self.url}, {len(self.body or b'')} bytes)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("method", self.method), ("url", self.url)]
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError("A request cannot be pickled: it may hold a key.")
 
 
 class ByteStream(Protocol):

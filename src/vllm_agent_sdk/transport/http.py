@@ -106,9 +106,13 @@ class AiohttpTransport:
                 allow_redirects=False,
                 timeout=self._timeout(request.connect_timeout),
             )
-        except (aiohttp.ClientConnectionError, aiohttp.ClientError, OSError) as cause:
-            raise _mapped(cause, request) from cause
-        return _Stream(response, request.url)
+        except (aiohttp.ClientError, OSError) as cause:
+            failure = _mapped(cause, request)
+            if not isinstance(cause, aiohttp.ClientResponseError):
+                raise failure from cause
+        else:
+            return _Stream(response, request.url)
+        raise failure  # its cause would show the request's headers, the key among them
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -154,4 +158,6 @@ def _mapped(cause: Exception, request: Request) -> VLLMError:
             f"No connection to {origin}: {cause.os_error.strerror or cause.os_error}. Is the "
             "server running, and is base_url right? `vllm-agent serve` starts one."
         )
+    if isinstance(cause, aiohttp.ClientResponseError):
+        return TransportError(f"What {request.url} sent is not HTTP: {cause.message.strip()}.")
     return TransportError(f"{_LOST} ({request.url}): {str(cause) or type(cause).__name__}.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 from vllm_agent_sdk._core.failures import server_error
 from vllm_agent_sdk.errors import (
@@ -18,6 +19,7 @@ from vllm_agent_sdk.errors import (
     IdleTimeoutError,
     ProtocolError,
     TotalTimeoutError,
+    UsageError,
     VLLMError,
 )
 from vllm_agent_sdk.transport.base import ByteStream, Request, Transport
@@ -25,6 +27,9 @@ from vllm_agent_sdk.types._codec import Record
 from vllm_agent_sdk.types.options import Timeout
 
 __all__ = ["Call", "OpenStream", "Pipeline", "Whole"]
+
+#: Seconds that the beginning of a reply that is no stream is waited for, to show it.
+_LOOK_S = 1.0
 
 
 class Call(Record, frozen=True, kw_only=True):
@@ -51,6 +56,12 @@ class Call(Record, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Call({self.method} {self.url}, request_id={self.request_id!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("method", self.method), ("url", self.url), ("request_id", self.request_id)]
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError("A call cannot be pickled: it may hold a key.")
 
 
 class Whole(Record, frozen=True, kw_only=True):
@@ -117,17 +128,29 @@ class Pipeline:
         return await _opened(stream, call, clock)
 
 
+def _without_key(body: bytes, call: Call) -> bytes:
+    """Mask the key where a server or proxy repeats it in what it says."""
+    key = call.headers.get("authorization", "").rpartition(" ")[2].encode()
+    return body.replace(key, b"***") if key else body
+
+
 async def _opened(stream: ByteStream, call: Call, clock: Clock) -> OpenStream:
     kind = stream.headers.get("content-type", "text/event-stream")
-    if not kind.startswith("text/event-stream"):
+    if not kind.lower().startswith("text/event-stream"):
+        body = b""
         try:
-            body = await _read(stream, 2000)
-        except VLLMError:
-            body = b""  # what the reply is was to be shown, and it can't be
-        await stream.aclose()
+            # What the reply begins with is to be shown, if it comes soon.
+            async with asyncio.timeout(_LOOK_S):
+                while len(body) < 200 and (data := await stream.receive()):
+                    body += data
+        except (VLLMError, TimeoutError):
+            pass
+        finally:
+            await stream.aclose()
+        shown = _without_key(body, call)[:200].decode("utf-8", "replace")
         raise ProtocolError(
             f"The server answered a streamed request with {kind!r}, not an event stream "
-            f"({call.url}): {body[:200].decode('utf-8', 'replace')}",
+            f"({call.url}): {shown}",
             request_id=call.request_id,
         )
     return OpenStream(stream, clock)
@@ -160,6 +183,7 @@ async def _read(stream: ByteStream, limit: int | None) -> bytes:
 
 def _check_status(stream: ByteStream, call: Call, body: bytes) -> None:
     if not 200 <= stream.status < 300:
+        body = _without_key(body, call)
         error = server_error(
             stream.status, stream.headers, body, url=call.url, has_key=call.has_key
         )
