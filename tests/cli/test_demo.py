@@ -35,7 +35,7 @@ def test_it_shows_prompt_call_result_answer_and_usage(cli: Command, server: Simu
     assert lines[0] == f"Server   {server.base_url}, model sim-model"
     assert lines[1].startswith("Tools    get_weather(city), native turns")
     assert lines[2:6] == [
-        "Prompt   What is the weather in Paris?",
+        "Prompt   What is the temperature in Paris?",
         'Call     get_weather(city="Paris")',
         'Result   {"city":"Paris","temperature_c":21}',
         "Answer   It is 21 °C in Paris.",

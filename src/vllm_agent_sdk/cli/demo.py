@@ -35,7 +35,7 @@ from vllm_agent_sdk.testing import Reply, Simulator
 
 __all__ = ["demo"]
 
-PROMPT = "What is the weather in Paris?"
+PROMPT = "What is the temperature in Paris?"
 TEMPERATURE = 21
 _SIMULATED_DELAY_S = 0.05
 _URL_VARIABLES = ("VLLM_BASE_URL", "VLLM_API_BASE")

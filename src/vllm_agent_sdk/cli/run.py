@@ -35,11 +35,11 @@ from vllm_agent_sdk import (
     UsageError,
 )
 from vllm_agent_sdk.cli.failure import FAILED, OK
-from vllm_agent_sdk.cli.json_lines import json_line
 from vllm_agent_sdk.cli.loop import Interrupts, run_loop
 from vllm_agent_sdk.cli.options import Connection, RunOptions, SamplingOptions
 from vllm_agent_sdk.cli.output import Output
 from vllm_agent_sdk.cli.tool_import import import_tool
+from vllm_agent_sdk.types.events import encode_event
 
 __all__ = ["call_text", "client_of", "read_prompt", "run", "short"]
 
@@ -123,7 +123,7 @@ class _View:
     def show(self, event: RunEvent) -> None:
         output = self.output
         if self._json:
-            output.answer(json_line(event) + "\n")
+            output.answer(encode_event(event).decode() + "\n")
         match event:
             case TextDelta(text=text) | RefusalDelta(text=text) if not self._json:
                 output.answer(text)
@@ -142,7 +142,7 @@ class _View:
                 output.say(f"  {short(message)}", "dim")
             case ToolEnded(name=name, message=message):
                 style = "red" if message.is_error else "dim"
-                output.say(f"← {name}: {short(_text_of(message.content))}", style)
+                output.say(f"← {name}: {short(message.text)}", style)
             case MessageAdded(when="repair"):
                 output.say("The model's reply was not usable; it is asked to correct it.", "dim")
             case SettingsChanged(what=what, new=new, reason=reason):
@@ -166,10 +166,6 @@ def short(text: str) -> str:
     """A text as one line that is not too long to be read."""
     line = " ".join(text.split())
     return line if len(line) <= _SHOWN_CHARS else f"{line[:_SHOWN_CHARS]}…"
-
-
-def _text_of(content: object) -> str:
-    return content if isinstance(content, str) else json_line(content)
 
 
 # ── the prompt ───────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import ChatCompletion, CompletionUsage
 from vllm_agent_sdk.types.messages import AssistantMessage, Message, ToolCall, ToolMessage
 from vllm_agent_sdk.types.options import Limits
@@ -59,6 +60,7 @@ __all__ = [
     "UserAnswered",
     "UserAsked",
     "decode_event",
+    "encode_event",
 ]
 
 #: The version of the stored form; an older one is brought up to it when a log is read.
@@ -452,6 +454,11 @@ def _same(
 
 
 _decoder: list[msgspec.json.Decoder[RunEvent]] = []
+
+
+def encode_event(event: RunEvent) -> bytes:
+    """Write an event as one line of JSON, without the line's end; `decode_event` reads it back."""
+    return _codec.encode(event)
 
 
 def decode_event(line: bytes) -> RunEvent:
