@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from vllm_agent_sdk.client.requests import chat_body, offered_tools
 from vllm_agent_sdk.client.streams import ChatChunkStream, ChatStream, Opening
+from vllm_agent_sdk.errors import ProtocolError
 from vllm_agent_sdk.types.chat import (
     ChatCompletion,
     ChatParams,
@@ -74,7 +75,10 @@ class ChatCompletions:
         offered = offered_tools(body)
         call = await self._client.chat_call(body, params)
         whole = await self._client.fetch(call)
-        reply = decode_completion(whole.body)
+        try:
+            reply = decode_completion(whole.body)
+        except ProtocolError as error:
+            raise error.with_facts(request_id=call.request_id) from error.__cause__
         reply.attach(whole.body, call.request_id, offered)
         return reply
 
