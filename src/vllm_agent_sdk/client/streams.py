@@ -76,6 +76,7 @@ class _Stream(Generic[Item]):
         self._failure: BaseException | None = None
         self._completion: ChatCompletion[Any] | None = None
         self._closed = False
+        self._reading = False
 
     @property
     def request_id(self) -> str | None:
@@ -149,7 +150,15 @@ class _Stream(Generic[Item]):
 
     async def _advance(self) -> None:
         """Read once; what comes of it is in `_ready`, `_completion` or `_failure`."""
-        stream = await self._opened()
+        if self._reading:
+            raise UsageError("Two tasks read one stream at the same time; let one read it.")
+        self._reading = True
+        try:
+            await self._take(await self._opened())
+        finally:
+            self._reading = False
+
+    async def _take(self, stream: OpenStream) -> None:
         try:
             data = await stream.receive()
             if not data:

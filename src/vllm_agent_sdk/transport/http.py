@@ -60,7 +60,8 @@ class _Stream:
             return await self._response.content.readany()
         except VLLMError:
             raise
-        except (aiohttp.ClientError, OSError) as cause:
+        except (aiohttp.ClientError, OSError, RuntimeError) as cause:
+            # A RuntimeError: the session was closed meanwhile.
             raise self._error or TransportError(f"{_LOST} ({self._url}): {cause}.") from cause
 
     def abort(self, error: VLLMError) -> None:
