@@ -1,4 +1,4 @@
-"""Streams of a chat completion: typed events, or the wire's chunks.
+"""Streams of a completion: typed events, or the wire's chunks.
 
 A stream ends in exactly one `Finished`, or raises with the partial reply attached. It is a class,
 not a generator: nothing is held across a `yield`, and dropping it closes its socket.
@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import warnings
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from vllm_agent_sdk._core.chat_stream import ChatAccumulator
 from vllm_agent_sdk._core.sse import SSEDecoder
@@ -24,19 +24,28 @@ from vllm_agent_sdk.errors import (
     VLLMError,
 )
 from vllm_agent_sdk.transport.pipeline import OpenStream
-from vllm_agent_sdk.types.chat import ChatCompletion, ChatCompletionChunk, decode_chunk
+from vllm_agent_sdk.types.chat import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    CompletionUsage,
+    decode_chunk,
+)
 from vllm_agent_sdk.types.events import (
+    ChoiceFinished,
+    Delta,
     Finished,
     ReasoningDelta,
-    StreamEvent,
     TextDelta,
     Timing,
     ToolCallDelta,
 )
 
-__all__ = ["ChatChunkStream", "ChatStream", "Opening", "TextDeltas"]
+__all__ = ["ChatChunkStream", "ChatStream", "EventStream", "Opening", "TextDeltas", "WireStream"]
 
 Item = TypeVar("Item")
+Reply = TypeVar("Reply", bound="_Reply")
+Reply_co = TypeVar("Reply_co", bound="_Reply", covariant=True)
+Event = TypeVar("Event")
 _DONE = b"[DONE]"
 _CONTENT = (TextDelta, ReasoningDelta, ToolCallDelta)
 #: Seconds that the end of a finished body is waited for, so that its connection can be used again.
@@ -64,17 +73,55 @@ class Opening:
         self.request_id = request_id
 
 
-class _Stream(Generic[Item]):
-    """What both kinds of stream share: opening, reading, ending once."""
+class _Reply(Protocol):
+    """What streams need of an accumulated reply."""
 
-    def __init__(self, opening: Opening) -> None:
+    @property
+    def text(self) -> str: ...
+
+    usage: CompletionUsage | None
+
+    def attach(
+        self, raw: bytes, request_id: str | None, offered: frozenset[str] | None, /
+    ) -> None: ...
+
+
+class _Accumulator(Protocol[Reply_co]):
+    """What streams need of the object that folds their chunks."""
+
+    chunks: int
+
+    @property
+    def complete(self) -> bool: ...
+
+    def snapshot(self) -> Reply_co: ...
+
+    def finish(self) -> Reply_co: ...
+
+
+class WireStream(Generic[Item, Reply]):
+    """What all kinds of stream share: opening, reading, ending once.
+
+    Args:
+        opening: How the stream is opened.
+        accumulator: What folds its chunks.
+        items_of: Gives the items that an event's data makes, and feeds the accumulator.
+    """
+
+    def __init__(
+        self,
+        opening: Opening,
+        accumulator: _Accumulator[Reply],
+        items_of: Callable[[bytes], Sequence[Item]],
+    ) -> None:
         self._opening = opening
         self._decoder = SSEDecoder(opening.max_event_bytes)
-        self._accumulator = ChatAccumulator(opening.choices, opening.offered)
+        self._accumulator = accumulator
+        self._items_of = items_of
         self._ready: deque[Item] = deque()
         self._stream: OpenStream | None = None
         self._failure: BaseException | None = None
-        self._completion: ChatCompletion[Any] | None = None
+        self._completion: Reply | None = None
         self._closed = False
         self._reading = False
 
@@ -84,7 +131,7 @@ class _Stream(Generic[Item]):
         return self._opening.request_id
 
     @property
-    def partial(self) -> ChatCompletion[Any]:
+    def partial(self) -> Reply:
         """The reply as far as it has come, at any time."""
         return self._completion or self._with_id(self._accumulator.snapshot())
 
@@ -131,7 +178,7 @@ class _Stream(Generic[Item]):
         stream.abort(UsageError("The stream was dropped."))
         if self._completion is None and self._failure is None:
             warnings.warn(
-                "A chat stream was dropped before its end; use `async with`, or call aclose().",
+                "A stream was dropped before its end; use `async with`, or call aclose().",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
@@ -218,7 +265,7 @@ class _Stream(Generic[Item]):
             return False
         return True
 
-    def _with_id(self, reply: ChatCompletion[Any]) -> ChatCompletion[Any]:
+    def _with_id(self, reply: Reply) -> Reply:
         reply.attach(b"", self.request_id, self._opening.offered)
         return reply
 
@@ -237,25 +284,23 @@ class _Stream(Generic[Item]):
             await stream.aclose()  # before its end: the connection is not used again
 
     def _push(self, data: bytes) -> None:
-        raise NotImplementedError
+        self._ready.extend(self._items_of(data))
 
-    def _finished(self, completion: ChatCompletion[Any]) -> None:
-        raise NotImplementedError
+    def _finished(self, completion: Reply) -> None:
+        """Do what is to be done once, when the whole reply is there."""
 
 
-class ChatStream(_Stream[StreamEvent]):
-    """The events of one chat completion, in order, `Finished` last.
+class EventStream(WireStream[Event | Finished[Reply], Reply]):
+    """The events of one completion, in order, `Finished` last.
 
     Use it as `async with … as stream: async for event in stream`. Nothing is sent before it is
     entered or iterated.
     """
 
-    def __init__(self, opening: Opening) -> None:
-        super().__init__(opening)
-        self._first_token: float | None = None
+    _first_token: float | None = None
 
     @property
-    def completion(self) -> ChatCompletion[Any]:
+    def completion(self) -> Reply:
         """The accumulated reply, after `Finished`. Before that: `partial`."""
         if self._completion is None:
             raise UsageError("The stream has not ended yet; `partial` is what has come so far.")
@@ -269,7 +314,7 @@ class ChatStream(_Stream[StreamEvent]):
         """Drain the stream and give the first choice's text."""
         return (await self.final()).text
 
-    async def final(self) -> ChatCompletion[Any]:
+    async def final(self) -> Reply:
         """Drain the stream and give the reply. Raises as the stream would."""
         try:
             async for _ in self:
@@ -279,12 +324,12 @@ class ChatStream(_Stream[StreamEvent]):
         return self.completion
 
     def _push(self, data: bytes) -> None:
-        events = self._accumulator.push(decode_chunk(data))
+        events = self._items_of(data)
         if self._first_token is None and any(isinstance(event, _CONTENT) for event in events):
             self._first_token = asyncio.get_running_loop().time()
         self._ready.extend(events)
 
-    def _finished(self, completion: ChatCompletion[Any]) -> None:
+    def _finished(self, completion: Reply) -> None:
         stream = self._stream
         now = asyncio.get_running_loop().time()
         begun = stream.begun if stream is not None else now
@@ -297,6 +342,18 @@ class ChatStream(_Stream[StreamEvent]):
             None if first is None else first - begun, now - begun, per_s, self._accumulator.chunks
         )
         self._ready.append(Finished(completion, timing))
+
+
+class ChatStream(EventStream[Delta | ChoiceFinished, ChatCompletion[Any]]):
+    """The events of one chat completion, in order, `Finished` last.
+
+    Use it as `async with … as stream: async for event in stream`. Nothing is sent before it is
+    entered or iterated.
+    """
+
+    def __init__(self, opening: Opening) -> None:
+        folded = ChatAccumulator(opening.choices, opening.offered)
+        super().__init__(opening, folded, lambda data: folded.push(decode_chunk(data)))
 
 
 class TextDeltas:
@@ -315,13 +372,15 @@ class TextDeltas:
                 return event.text
 
 
-class ChatChunkStream(_Stream[ChatCompletionChunk]):
+class ChatChunkStream(WireStream[ChatCompletionChunk, ChatCompletion[Any]]):
     """The wire's chunks of one chat completion (`create(stream=True)`), each with `.raw`."""
 
-    def _push(self, data: bytes) -> None:
-        chunk = decode_chunk(data).with_raw(data)
-        self._accumulator.push(chunk)
-        self._ready.append(chunk)
+    def __init__(self, opening: Opening) -> None:
+        folded = ChatAccumulator(opening.choices, opening.offered)
 
-    def _finished(self, completion: ChatCompletion[Any]) -> None:
-        return None
+        def items_of(data: bytes) -> list[ChatCompletionChunk]:
+            chunk = decode_chunk(data).with_raw(data)
+            folded.push(chunk)
+            return [chunk]
+
+        super().__init__(opening, folded, items_of)

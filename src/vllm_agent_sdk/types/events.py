@@ -11,9 +11,10 @@ and JSON both ways (`type` tells them apart); `match` works on the class.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias
 
 import msgspec
+from typing_extensions import TypeVar
 
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import ChatCompletion, CompletionUsage
@@ -62,6 +63,8 @@ __all__ = [
     "decode_event",
     "encode_event",
 ]
+
+C = TypeVar("C", default=ChatCompletion[Any])
 
 #: The version of the stored form; an older one is brought up to it when a log is read.
 VERSION = 1
@@ -158,17 +161,17 @@ class ChoiceFinished(_Event, frozen=True, tag="choice_finished"):
     choice: int = 0
 
 
-class Finished(_Event, frozen=True, tag="finished"):
-    """The last event of a client's stream: the accumulated reply."""
+class Finished(_Event, Generic[C], frozen=True, tag="finished"):
+    """The last event of a client's stream: the accumulated reply (a chat's, or a `Completion`)."""
 
-    completion: ChatCompletion[Any]
+    completion: C
     timing: Timing
 
 
 Delta: TypeAlias = (
     TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | ToolCallReady | UsageUpdated
 )
-StreamEvent: TypeAlias = Delta | ChoiceFinished | Finished
+StreamEvent: TypeAlias = Delta | ChoiceFinished | Finished[ChatCompletion[Any]]
 
 
 # ── a run's own events ───────────────────────────────────────────────────────────────────────────
