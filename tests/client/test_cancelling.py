@@ -21,30 +21,32 @@ ENDLESS = Reply.text("word " * 10_000, delay=0.002)
 LATE = Reply.text("late", first_delay=60)
 
 
-async def stopped(server: Simulator) -> None:
+async def check_stopped(server: Simulator) -> None:
     await server.wait_for(lambda: server.running == 0)
     assert server.disconnects == 1
 
 
-async def cancelled(server: Simulator, task: asyncio.Task[Any]) -> None:
+async def check_cancelled(server: Simulator, task: asyncio.Task[Any]) -> None:
     await server.wait_for(lambda: server.running == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await stopped(server)
+    await check_stopped(server)
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_cancelling_a_whole_reply(way: str) -> None:
     async with served(LATE, way=way) as (server, vllm):
-        await cancelled(server, asyncio.create_task(vllm.chat.completions.create(messages=HI)))
+        await check_cancelled(
+            server, asyncio.create_task(vllm.chat.completions.create(messages=HI))
+        )
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_cancelling_a_stream_that_waits_for_its_first_token(way: str) -> None:
     async with served(LATE, way=way) as (server, vllm):
         stream = vllm.chat.completions.stream(messages=HI)
-        await cancelled(server, asyncio.create_task(stream.text()))
+        await check_cancelled(server, asyncio.create_task(stream.text()))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -65,7 +67,7 @@ async def test_cancelling_in_the_middle_of_a_stream(way: str, entered: bool) -> 
     async with served(ENDLESS, way=way) as (server, vllm):
         task = asyncio.create_task(read(vllm))
         await begun.wait()
-        await cancelled(server, task)
+        await check_cancelled(server, task)
         assert stream.partial.text.startswith("word")
 
 
@@ -76,7 +78,7 @@ async def test_breaking_out_of_the_loop(way: str) -> None:
             async for event in stream:
                 if isinstance(event, TextDelta):
                     break
-        await stopped(server)
+        await check_stopped(server)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -84,7 +86,7 @@ async def test_an_error_inside_the_block(way: str) -> None:
     async with served(ENDLESS, way=way) as (server, vllm):
         with pytest.raises(ZeroDivisionError):
             await fail_inside(vllm)
-        await stopped(server)
+        await check_stopped(server)
 
 
 async def fail_inside(vllm: AsyncVLLM) -> None:
@@ -100,7 +102,7 @@ async def test_closing_a_stream_and_closing_it_again(way: str) -> None:
         await anext(stream)
         await stream.aclose()
         await stream.aclose()
-        await stopped(server)
+        await check_stopped(server)
         chunks = await vllm.chat.completions.create(messages=HI, stream=True)
         assert server.running == 1
         await chunks.aclose()
@@ -116,7 +118,7 @@ async def test_dropping_a_stream_is_one_warning_and_closes_its_socket(way: str) 
             warnings.simplefilter("always")
             del stream
             gc.collect()
-            await stopped(server)
+            await check_stopped(server)
             gc.collect()
         assert [each.category for each in seen] == [ResourceWarning]
         assert "use `async with`, or call aclose()" in str(seen[0].message)
@@ -159,7 +161,7 @@ async def test_closing_the_client_ends_what_it_reads() -> None:
             with pytest.raises(StreamTruncatedError, match="connection was lost") as caught:
                 await stream.final()
             assert caught.value.partial is not None
-        await stopped(server)
+        await check_stopped(server)
         with pytest.raises(ClientClosedError):
             await vllm.chat.completions.create(messages=HI)
 
