@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         ReasoningBlock, SystemMessage, TextBlock, ToolCall, ToolMessage, UserMessage, VideoBlock,
     )
     from vllm_agent_sdk.types.options import (
-        HTTPOptions, Limits, Sampling, Timeout,
+        Breaker, HTTPOptions, Limits, RetryPolicy, Sampling, Timeout,
     )
     from vllm_agent_sdk.types.protocols import (
         Tool,
@@ -122,7 +122,7 @@ _MODULES = {
         "UserMessage", "VideoBlock",
     ),
     "types.options": (
-        "HTTPOptions", "Limits", "Sampling", "Timeout",
+        "Breaker", "HTTPOptions", "Limits", "RetryPolicy", "Sampling", "Timeout",
     ),
     "types.protocols": (
         "Tool",
@@ -140,7 +140,7 @@ _MODULES = {
 
 __all__ = [
     "Agent", "AssistantMessage", "AsyncVLLM", "AudioBlock", "AuthenticationError",
-    "BadRequestError", "BudgetExceededError", "ChatChunkStream", "ChatCompletion",
+    "BadRequestError", "Breaker", "BudgetExceededError", "ChatChunkStream", "ChatCompletion",
     "ChatCompletionChunk", "ChatDefaults", "ChatParams", "ChatStream", "CheckpointNotFoundError",
     "Checkpointed", "ChoiceFinished", "CircuitOpenError", "ClientClosedError", "Compacted",
     "CompletionUsage", "ConflictError", "ConnectError", "ConnectTimeoutError",
@@ -152,9 +152,9 @@ __all__ = [
     "NotImplementedByModelError", "Notice", "OutputError", "OutputStalledError",
     "OutputValidationError", "Pending", "PermissionAsked", "PermissionDecided",
     "PermissionDeniedError", "Prompt", "ProtocolError", "RateLimitError", "ReasoningBlock",
-    "ReasoningDelta", "RefusalDelta", "Run", "RunContext", "RunEnded", "RunError", "RunEvent",
-    "RunResult", "RunResumed", "RunStarted", "RunSuspended", "Sampling", "SchemaError",
-    "ServerError", "ServerOverloadedError", "SessionError", "SessionLockedError",
+    "ReasoningDelta", "RefusalDelta", "RetryPolicy", "Run", "RunContext", "RunEnded", "RunError",
+    "RunEvent", "RunResult", "RunResumed", "RunStarted", "RunSuspended", "Sampling",
+    "SchemaError", "ServerError", "ServerOverloadedError", "SessionError", "SessionLockedError",
     "SessionNotFoundError", "SettingsChanged", "StopReason", "StoreError", "StreamError",
     "StreamEvent", "StreamFailedError", "StreamTruncatedError", "SubagentEnded",
     "SubagentStarted", "SystemMessage", "TextBlock", "TextDelta", "Timeout", "Timing",

@@ -10,6 +10,7 @@ from vllm_agent_sdk import (
     AsyncVLLM,
     ChoiceFinished,
     Finished,
+    HTTPOptions,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
@@ -176,7 +177,7 @@ async def test_the_short_ways_raise_as_the_stream_would(way: str) -> None:
 async def test_a_server_that_is_not_there_is_a_connect_error_on_every_way() -> None:
     async with served() as (server, _):
         url = server.base_url
-    async with AsyncVLLM(url, model="m") as vllm:
+    async with AsyncVLLM(url, model="m", http=HTTPOptions(breaker=None)) as vllm:
         stream = vllm.chat.completions.stream
         with pytest.raises(ConnectError, match="vllm-agent serve"):
             await stream(messages=HI).text()

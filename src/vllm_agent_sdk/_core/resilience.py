@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from vllm_agent_sdk.errors import (
+    CircuitOpenError,
     ConnectError,
     ConnectTimeoutError,
     EngineDeadError,
@@ -107,7 +108,13 @@ class Attempts:
         self.made = 1
 
     def next(
-        self, error: VLLMError, *, now: float, jitter: float, elsewhere: bool = False
+        self,
+        error: VLLMError,
+        *,
+        now: float,
+        jitter: float,
+        elsewhere: bool = False,
+        replied: bool = False,
     ) -> Retry | GiveUp:
         """Say what follows a failure that came before any event was delivered.
 
@@ -116,9 +123,12 @@ class Attempts:
             now: The time, for the budget.
             jitter: A random number from 0 to 1.
             elsewhere: There is another server to ask.
+            replied: The reply had begun when it failed.
         """
         if self.made >= self._policy.max_attempts:
             return GiveUp("as many attempts as RetryPolicy.max_attempts allows were made")
+        if replied and not isinstance(error, ServerError):
+            return GiveUp("the reply had begun")
         verdict = self._judge(error, elsewhere)
         if isinstance(verdict, GiveUp):
             return verdict
@@ -134,6 +144,8 @@ class Attempts:
             if elsewhere and not self._stores:
                 return True
             return GiveUp("this failure is retried on another server only")
+        if isinstance(error, CircuitOpenError):
+            return True if elsewhere else GiveUp("the server is left alone")
         if isinstance(error, (ConnectError, ConnectTimeoutError)):
             return False if error.retryable else GiveUp("another attempt cannot succeed")
         if self._stores:

@@ -79,6 +79,7 @@ class ChatCompletions:
             reply = decode_completion(whole.body)
         except ProtocolError as error:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
+        self._client.used(call, reply.usage.total_tokens if reply.usage else None)
         reply.attach(whole.body, call.request_id, offered)
         return reply
 

@@ -78,7 +78,7 @@ class Server:
             TransportError: Nobody answers.
         """
         try:
-            await self._client.get("/health", root=True, timeout=timeout)
+            await self._client.get("/health", root=True, probe=True, timeout=timeout)
         except ServerError as error:
             if error.status == 503:
                 return False

@@ -11,15 +11,17 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from vllm_agent_sdk.client.chat import Chat
+from vllm_agent_sdk.client.completions import Completions
 from vllm_agent_sdk.client.config import Config, as_timeout, resolve
 from vllm_agent_sdk.client.requests import check_keywords
 from vllm_agent_sdk.client.server import Models, Server, Tokens
 from vllm_agent_sdk.errors import ClientClosedError, ModelNotFoundError, UsageError
 from vllm_agent_sdk.transport.base import Transport
+from vllm_agent_sdk.transport.guard import Booking, Guard
 from vllm_agent_sdk.transport.pipeline import Call, OpenStream, Pipeline, Whole
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import CHAT_FIELDS, ChatDefaults
-from vllm_agent_sdk.types.options import HTTPOptions, Timeout
+from vllm_agent_sdk.types.options import HTTPOptions, RetryPolicy, Timeout
 
 __all__ = ["AsyncVLLM"]
 
@@ -39,6 +41,7 @@ class AsyncVLLM:
             from `OPENAI_BASE_URL`), else none.
         model: For calls that name none. Unset: `VLLM_MODEL`, else the server's only model.
         timeout: The clocks, or seconds in all. Unset: `Timeout()`, with `VLLM_TIMEOUT` as total.
+        retry: When a call is sent again. Unset: `RetryPolicy()`.
         headers: Sent with every request; `None` as a value removes one of ours.
         http: How HTTP is spoken.
         defaults: Fields of chat completions for calls that leave them out; the call wins.
@@ -55,6 +58,7 @@ class AsyncVLLM:
         api_key: str | None = None,
         model: str | None = None,
         timeout: Timeout | float | None = None,
+        retry: RetryPolicy | None = None,
         headers: Mapping[str, str | None] | None = None,
         http: HTTPOptions | None = None,
         defaults: ChatDefaults | None = None,
@@ -63,6 +67,7 @@ class AsyncVLLM:
         self._config = resolve(
             base_url=base_url, api_key=api_key, model=model, timeout=timeout, http=http
         )
+        self._retry = retry or RetryPolicy()
         self.defaults: Mapping[str, Any] = dict(defaults or {})
         check_keywords(self.defaults, CHAT_FIELDS, "defaults=")
         mine = dict(headers or {})
@@ -70,11 +75,13 @@ class AsyncVLLM:
         self._given = transport
         self._transport: Transport | None = None
         self._pipeline: Pipeline | None = None
+        self._guard: Guard | None = None
         self._opening: asyncio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._only_model: str | None = None
         self.chat = Chat(self)
+        self.completions = Completions(self)
         self.models = Models(self)
         self.server = Server(self)
         tokens = Tokens(self)
@@ -140,7 +147,7 @@ class AsyncVLLM:
         """Make the call of a chat completion; the model is the only one where none is named."""
         if body.get("model") is None:
             body["model"] = await self.resolve_model(None)
-        return self._call("/chat/completions", body, params)
+        return self.call("/chat/completions", body, params)
 
     async def resolve_model(self, model: str | None) -> str:
         """Give the model's name: the one named, the client's, or the server's only one.
@@ -167,10 +174,12 @@ class AsyncVLLM:
         path: str,
         *,
         root: bool = False,
+        probe: bool = False,
         timeout: Timeout | float | None = None,
     ) -> bytes:
-        """Get a path's body; `root` for routes outside `/v1`."""
-        return (await self.fetch(self._call(path, None, {"timeout": timeout}, root=root))).body
+        """Get a path's body; `root` for routes outside `/v1`, `probe` to ask once, regardless."""
+        call = self.call(path, None, {"timeout": timeout}, root=root, probe=probe)
+        return (await self.fetch(call)).body
 
     async def post(
         self,
@@ -180,7 +189,7 @@ class AsyncVLLM:
         timeout: Timeout | float | None = None,
     ) -> bytes:
         """Post to a route outside `/v1` and get the reply's body."""
-        return (await self.fetch(self._call(path, body, {"timeout": timeout}, root=True))).body
+        return (await self.fetch(self.call(path, body, {"timeout": timeout}, root=True))).body
 
     async def fetch(self, call: Call) -> Whole:
         """Get a call's whole reply."""
@@ -190,14 +199,16 @@ class AsyncVLLM:
         """Open a call's stream."""
         return await (await self._connected()).open(call)
 
-    def _call(
+    def call(
         self,
         path: str,
         body: Mapping[str, Any] | None,
         params: Mapping[str, Any],
         *,
         root: bool = False,
+        probe: bool = False,
     ) -> Call:
+        """Make a call; `root` for routes outside `/v1`, `GET` where there is no body."""
         request_id = self.request_id(params)
         timeout = params.get("timeout")
         headers = self._head(request_id, params.get("extra_headers"))
@@ -205,12 +216,38 @@ class AsyncVLLM:
             method="GET" if body is None else "POST",
             url=(self._config.root_url if root else self._config.base_url) + path,
             headers=headers,
-            body=None if body is None else _codec.encode_checked(body),
+            body=self._encoded(body),
             timeout=self._config.timeout if timeout is None else as_timeout(timeout),
             request_id=request_id,
             has_key="authorization" in headers,
+            booking=Booking(tokens=self._tokens(body), probe=probe),
             max_response_bytes=self._config.http.max_response_bytes,
         )
+
+    def _encoded(self, body: Mapping[str, Any] | None) -> bytes | None:
+        if body is None:
+            return None
+        encoded = _codec.encode_checked(body)
+        limit = self._config.http.max_request_bytes
+        if limit is not None and len(encoded) > limit:
+            raise UsageError(
+                f"The request has {len(encoded)} bytes, more than "
+                f"HTTPOptions(max_request_bytes={limit}) allows."
+            )
+        return encoded
+
+    def _tokens(self, body: Mapping[str, Any] | None) -> int:
+        """Estimate the tokens a call may need: four bytes of prompt each, and what it may write."""
+        if body is None or self._config.http.tokens_per_min is None:
+            return 0
+        most = body.get("max_completion_tokens") or body.get("max_tokens") or 0
+        prompt = body.get("messages") or body.get("prompt") or body.get("input") or ""
+        return len(_codec.encode(prompt)) // 4 + int(most) * int(body.get("n") or 1)
+
+    def used(self, call: Call, tokens: int | None) -> None:
+        """Tell the rate limit how many tokens a call used (`None`: the server did not say)."""
+        if tokens is not None and self._guard is not None:
+            self._guard.used(call.booking.tokens, tokens)
 
     def _head(
         self, request_id: str | None, extra: Mapping[str, str | None] | None
@@ -248,7 +285,8 @@ class AsyncVLLM:
                         await transport.aclose()
                         raise ClientClosedError("The client was closed while a call began.")
                     self._transport = transport
-                    self._pipeline = Pipeline(transport)
+                    self._guard = Guard(self._retry, self._config.http)
+                    self._pipeline = Pipeline(transport, self._guard)
         if self._pipeline is None:
             raise ClientClosedError("The client was closed while a call was on its way.")
         return self._pipeline

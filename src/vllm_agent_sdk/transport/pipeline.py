@@ -1,28 +1,22 @@
-"""One request through its clocks to a whole reply or an open stream.
+"""One request through guard and clocks to a whole reply or an open stream.
 
-1. Deadlines are absolute times of the loop's monotonic clock; they cover everything, retries too.
-2. A stream has one timer for its whole life. It is re-armed by comparing times, never per chunk,
-   and it ends the stream by `abort`, which wakes the reader: no task is cancelled.
-3. `first_token` counts from the moment the request is written to the first event; `idle` counts
-   only while the reader waits, so that a slow consumer is not taken for a slow server.
+Deadlines are absolute times of the loop's monotonic clock; they cover everything: retries, and the
+wait for a slot too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 from vllm_agent_sdk._core.failures import server_error
-from vllm_agent_sdk.errors import (
-    FirstTokenTimeoutError,
-    IdleTimeoutError,
-    ProtocolError,
-    TotalTimeoutError,
-    UsageError,
-    VLLMError,
-)
+from vllm_agent_sdk.errors import ProtocolError, UsageError, VLLMError
 from vllm_agent_sdk.transport.base import ByteStream, Request, Transport
+from vllm_agent_sdk.transport.guard import Admission, Booking, Guard
+from vllm_agent_sdk.transport.open_stream import Clock, OpenStream, total_expired
 from vllm_agent_sdk.types._codec import Record
 from vllm_agent_sdk.types.options import Timeout
 
@@ -42,6 +36,7 @@ class Call(Record, frozen=True, kw_only=True):
         timeout: The clocks.
         request_id: The `X-Request-Id` sent, if one is.
         has_key: True if a key is among the headers.
+        booking: What the guard has to know.
         max_response_bytes: When to stop reading.
     """
 
@@ -52,6 +47,7 @@ class Call(Record, frozen=True, kw_only=True):
     timeout: Timeout
     request_id: str | None = None
     has_key: bool = False
+    booking: Booking = Booking()
     max_response_bytes: int | None = None
 
     def __repr__(self) -> str:
@@ -72,10 +68,16 @@ class Whole(Record, frozen=True, kw_only=True):
 
 
 class Pipeline:
-    """Sends calls over one transport, and turns what comes back into values and typed errors."""
+    """Sends calls over one transport, and turns what comes back into values and typed errors.
 
-    def __init__(self, transport: Transport) -> None:
+    Args:
+        transport: What carries the requests.
+        guard: What stands before every attempt, and decides what follows a failure.
+    """
+
+    def __init__(self, transport: Transport, guard: Guard) -> None:
         self._transport = transport
+        self._guard = guard
 
     async def fetch(self, call: Call) -> Whole:
         """Get a whole reply.
@@ -86,16 +88,21 @@ class Pipeline:
         """
         try:
             async with asyncio.timeout(call.timeout.total):
-                stream = await self._transport.send(_request(call, None))
-                try:
-                    body = await _read(stream, call.max_response_bytes)
-                finally:
-                    await stream.aclose()
+                return await self._guard.run(call.booking, partial(self._whole, call))
         except VLLMError as error:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
         except TimeoutError:
-            raise _total(call) from None
+            raise total_expired(call.timeout).with_facts(request_id=call.request_id) from None
+
+    async def _whole(self, call: Call, admission: Admission) -> Whole:
+        stream = await self._transport.send(_request(call, None))
+        admission.replied = True
+        try:
+            body = await _read(stream, call.max_response_bytes)
+        finally:
+            await stream.aclose()
         _check_status(stream, call, body)
+        admission.release()
         return Whole(headers=stream.headers, body=body)
 
     async def open(self, call: Call) -> OpenStream:
@@ -105,27 +112,39 @@ class Pipeline:
             FirstTokenTimeoutError: The head alone took longer than `timeout.first_token`.
             ProtocolError: The reply is no event stream.
         """
-        loop = asyncio.get_running_loop()
-        clock = Clock(loop, call)
+        clock = Clock(asyncio.get_running_loop(), call.timeout)
         try:
-            async with asyncio.timeout_at(clock.deadline) as scope:
+            async with asyncio.timeout_at(clock.deadline):
+                return await self._guard.run(call.booking, partial(self._stream, call, clock))
+        except VLLMError as error:
+            raise error.with_facts(request_id=call.request_id) from error.__cause__
+        except TimeoutError:
+            raise clock.expired().with_facts(request_id=call.request_id) from None
 
-                def connected() -> None:
-                    clock.started = loop.time()
-                    if clock.first_limit is not None:
-                        scope.reschedule(clock.next_end())
+    async def _stream(self, call: Call, clock: Clock, admission: Admission) -> OpenStream:
+        clock.restart()
+        scope = asyncio.timeout(None)
 
+        def connected() -> None:
+            clock.restart()
+            if clock.first_limit is not None:
+                scope.reschedule(clock.next_end())
+
+        try:
+            async with scope:
                 stream = await self._transport.send(_request(call, connected))
+                admission.replied = True
                 if not 200 <= stream.status < 300:
                     try:
                         _check_status(stream, call, await _read(stream, call.max_response_bytes))
                     finally:
                         await stream.aclose()
-        except VLLMError as error:
-            raise error.with_facts(request_id=call.request_id) from error.__cause__
+        except VLLMError:
+            raise
         except TimeoutError:
             raise clock.expired() from None
-        return await _opened(stream, call, clock)
+        await _check_kind(stream, call)
+        return OpenStream(stream, clock, admission.release)
 
 
 def _without_key(body: bytes, call: Call) -> bytes:
@@ -134,17 +153,17 @@ def _without_key(body: bytes, call: Call) -> bytes:
     return body.replace(key, b"***") if key else body
 
 
-async def _opened(stream: ByteStream, call: Call, clock: Clock) -> OpenStream:
+async def _check_kind(stream: ByteStream, call: Call) -> None:
+    """Refuse a reply that is no event stream."""
     kind = stream.headers.get("content-type", "text/event-stream")
     if not kind.lower().startswith("text/event-stream"):
         body = b""
         try:
             # What the reply begins with is to be shown, if it comes soon.
-            async with asyncio.timeout(_LOOK_S):
-                while len(body) < 200 and (data := await stream.receive()):
-                    body += data
-        except (VLLMError, TimeoutError):
-            pass
+            with contextlib.suppress(VLLMError, TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    while len(body) < 200 and (data := await stream.receive()):
+                        body += data
         finally:
             await stream.aclose()
         shown = _without_key(body, call)[:200].decode("utf-8", "replace")
@@ -153,7 +172,6 @@ async def _opened(stream: ByteStream, call: Call, clock: Clock) -> OpenStream:
             f"({call.url}): {shown}",
             request_id=call.request_id,
         )
-    return OpenStream(stream, clock)
 
 
 def _request(call: Call, connected: Callable[[], None] | None) -> Request:
@@ -188,131 +206,3 @@ def _check_status(stream: ByteStream, call: Call, body: bytes) -> None:
             stream.status, stream.headers, body, url=call.url, has_key=call.has_key
         )
         raise error.with_facts(request_id=call.request_id)
-
-
-def _total(call: Call) -> TotalTimeoutError:
-    return TotalTimeoutError(
-        f"The call took longer than {call.timeout.total} s in all (Timeout.total).",
-        request_id=call.request_id,
-    )
-
-
-class Clock:
-    """The times of one stream."""
-
-    __slots__ = ("_call", "_loop", "begun", "deadline", "first_limit", "idle_limit", "started")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, call: Call) -> None:
-        self._loop = loop
-        self._call = call
-        self.begun = loop.time()
-        self.started = self.begun
-        total = call.timeout.total
-        self.deadline = None if total is None else self.begun + total
-        self.first_limit = call.timeout.first_token
-        self.idle_limit = call.timeout.idle
-
-    def next_end(self) -> float | None:
-        """When the wait for the head and the first event ends."""
-        ends = [self.deadline] if self.deadline is not None else []
-        if self.first_limit is not None:
-            ends.append(self.started + self.first_limit)
-        return min(ends, default=None)
-
-    def expired(self) -> VLLMError:
-        """Say which limit was reached before the first event."""
-        if self.deadline is not None and self._loop.time() >= self.deadline:
-            return _total(self._call)
-        return FirstTokenTimeoutError(
-            f"The server sent no data within {self.first_limit} s (Timeout.first_token). It may be "
-            "busy with other requests, or with a long prompt.",
-            request_id=self._call.request_id,
-        )
-
-    def idle(self) -> IdleTimeoutError:
-        """Say that the stream stood still."""
-        return IdleTimeoutError(
-            f"The stream sent nothing for {self.idle_limit} s (Timeout.idle).",
-            request_id=self._call.request_id,
-        )
-
-
-class OpenStream:
-    """An open stream and its timer."""
-
-    __slots__ = ("_clock", "_has_data", "_loop", "_stream", "_timer", "_waiting_since")
-
-    def __init__(self, stream: ByteStream, clock: Clock) -> None:
-        self._stream = stream
-        self._clock = clock
-        self._loop = asyncio.get_running_loop()
-        self._has_data = False
-        self._waiting_since: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._arm(self._next())
-
-    @property
-    def begun(self) -> float:
-        """When the call began, by the loop's clock."""
-        return self._clock.begun
-
-    async def receive(self) -> bytes:
-        """Give the next bytes, `b""` at the end. Raises what `ByteStream.receive` and timers do."""
-        self._waiting_since = self._loop.time()
-        try:
-            return await self._stream.receive()
-        finally:
-            self._waiting_since = None
-
-    def data_came(self) -> None:
-        """Tell that the first event is there: from now on `idle` counts."""
-        self._has_data = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._arm(self._next())
-
-    @property
-    def has_data(self) -> bool:
-        """True once `data_came` was called."""
-        return self._has_data
-
-    def abort(self, error: VLLMError) -> None:
-        """Close the socket now."""
-        self._disarm()
-        self._stream.abort(error)
-
-    async def aclose(self) -> None:
-        """Let go of the connection. Idempotent."""
-        self._disarm()
-        await self._stream.aclose()
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _next(self) -> float | None:
-        """When something could have expired at the earliest."""
-        if not self._has_data:
-            return self._clock.next_end()
-        ends = [] if self._clock.deadline is None else [self._clock.deadline]
-        if self._clock.idle_limit is not None:
-            ends.append((self._waiting_since or self._loop.time()) + self._clock.idle_limit)
-        return min(ends, default=None)
-
-    def _arm(self, at: float | None) -> None:
-        self._timer = None if at is None else self._loop.call_at(at, self._tick)
-
-    def _tick(self) -> None:
-        """See whether a limit was reached; if not, look again when one could be."""
-        at = self._next()
-        if at is None:
-            self._timer = None
-        elif at > self._loop.time():
-            self._arm(at)
-        else:
-            self._timer = None
-            deadline = self._clock.deadline
-            total = deadline is not None and self._loop.time() >= deadline
-            early = total or not self._has_data
-            self._stream.abort(self._clock.expired() if early else self._clock.idle())

@@ -91,19 +91,35 @@ class HTTPOptions(Record, frozen=True):
     Attributes:
         keepalive_s: Seconds an idle connection is kept (4; vLLM closes its own after 5).
         root_url: Where the routes outside `/v1` live (None: the base URL without `/v1`).
+        max_request_bytes: A larger body is refused before it is sent (None: no limit).
         max_response_bytes: Bytes of a whole reply, or of one event of a stream, that are read at
             most (None: no limit).
+        max_concurrency: Calls under way at once; others wait, and their deadlines count (None: no
+            limit).
+        requests_per_s: Requests go out no faster than this (None: no limit).
+        tokens_per_min: Tokens a minute: a call is charged its estimated prompt and its `max_tokens`
+            when it begins, and what it did not use is given back (None: no limit).
+        breaker: When a server that keeps failing is left alone; `None` never.
     """
 
     keepalive_s: float = 4.0
     root_url: str | None = None
+    max_request_bytes: int | None = None
     max_response_bytes: int | None = None
+    max_concurrency: int | None = None
+    requests_per_s: float | None = None
+    tokens_per_min: float | None = None
+    breaker: Breaker | None = Breaker()
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         _positive(
             "HTTPOptions",
             keepalive_s=self.keepalive_s,
+            max_request_bytes=self.max_request_bytes,
+            max_concurrency=self.max_concurrency,
+            requests_per_s=self.requests_per_s,
+            tokens_per_min=self.tokens_per_min,
             max_response_bytes=self.max_response_bytes,
         )
 
