@@ -14,7 +14,7 @@ from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.chat import CALL_KEYWORDS, CHAT_FIELDS
 from vllm_agent_sdk.types.protocols import Tool
 
-__all__ = ["chat_body", "offered_tools", "wire_tool"]
+__all__ = ["chat_body", "check_keywords", "check_sampling", "offered_tools", "wire_tool"]
 
 
 def chat_body(
@@ -74,18 +74,51 @@ def _check_chat(body: Mapping[str, Any], *, stream: bool) -> None:
     tools = body.get("tools")
     if tools is not None and not tools:
         raise UsageError("tools= is empty: vLLM refuses that. Leave it out instead.")
+    if body.get("tool_choice") not in {None, "none"} and not tools:
+        raise UsageError("tool_choice= needs tools=.")
+    check_sampling(body, stream=stream)
+
+
+def check_sampling(body: Mapping[str, Any], *, stream: bool) -> None:
+    """Refuse what no server setting can allow, of the fields that all completions have."""
     if body.get("stream_options") is not None and not stream:
         raise UsageError("stream_options= needs a stream: use stream(), or stream=True.")
     if stream and body.get("prompt_logprobs") is not None:
         raise UsageError("prompt_logprobs= works without a stream only: use create().")
-    if body.get("tool_choice") not in {None, "none"} and not tools:
-        raise UsageError("tool_choice= needs tools=.")
     _check_range(body, "temperature", 0, 2)
     _check_range(body, "presence_penalty", -2, 2)
     _check_range(body, "frequency_penalty", -2, 2)
     top_p = body.get("top_p")
     if top_p is not None and not 0 < top_p <= 1:
         raise UsageError(f"top_p={top_p!r}: give a number above 0, up to 1.")
+    salt = body.get("cache_salt")
+    if salt is not None and not (isinstance(salt, str) and 0 < len(salt) <= 1024):
+        raise UsageError("cache_salt= takes a text of 1 to 1024 characters.")
+    _check_constraint(body)
+
+
+_KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+_KIND_OF_FORMAT = {"json_object": "json_object", "json_schema": "json"}
+
+
+def _check_constraint(body: Mapping[str, Any]) -> None:
+    constraint = body.get("structured_outputs")
+    if not isinstance(constraint, Mapping):
+        return
+    kinds = [kind for kind in _KINDS if constraint.get(kind) is not None]
+    if len(kinds) != 1:
+        given = " and ".join(kinds) or "none"
+        raise UsageError(
+            f"structured_outputs= takes exactly one of {', '.join(_KINDS)}; {given} given."
+        )
+    response_format = body.get("response_format")
+    if isinstance(response_format, Mapping) and response_format.get("type") not in {None, "text"}:
+        name = str(response_format["type"])
+        if _KIND_OF_FORMAT.get(name, name) != kinds[0]:
+            raise UsageError(
+                f"response_format= ({name}) and structured_outputs= ({kinds[0]}) are two kinds of "
+                "constraint; give one."
+            )
 
 
 def _check_range(body: Mapping[str, Any], name: str, low: float, high: float) -> None:

@@ -46,6 +46,7 @@ Item = TypeVar("Item")
 Reply = TypeVar("Reply", bound="_Reply")
 Reply_co = TypeVar("Reply_co", bound="_Reply", covariant=True)
 Event = TypeVar("Event")
+Completed = TypeVar("Completed", bound="_Completion")
 _DONE = b"[DONE]"
 _CONTENT = (TextDelta, ReasoningDelta, ToolCallDelta)
 #: Seconds that the end of a finished body is waited for, so that its connection can be used again.
@@ -74,16 +75,20 @@ class Opening:
 
 
 class _Reply(Protocol):
-    """What streams need of an accumulated reply."""
-
-    @property
-    def text(self) -> str: ...
-
-    usage: CompletionUsage | None
+    """What all streams need of an accumulated reply."""
 
     def attach(
         self, raw: bytes, request_id: str | None, offered: frozenset[str] | None, /
     ) -> None: ...
+
+
+class _Completion(_Reply, Protocol):
+    """What streams of events need beside that."""
+
+    usage: CompletionUsage | None
+
+    @property
+    def text(self) -> str: ...
 
 
 class _Accumulator(Protocol[Reply_co]):
@@ -290,7 +295,7 @@ class WireStream(Generic[Item, Reply]):
         """Do what is to be done once, when the whole reply is there."""
 
 
-class EventStream(WireStream[Event | Finished[Reply], Reply]):
+class EventStream(WireStream[Event | Finished[Completed], Completed]):
     """The events of one completion, in order, `Finished` last.
 
     Use it as `async with … as stream: async for event in stream`. Nothing is sent before it is
@@ -300,7 +305,7 @@ class EventStream(WireStream[Event | Finished[Reply], Reply]):
     _first_token: float | None = None
 
     @property
-    def completion(self) -> Reply:
+    def completion(self) -> Completed:
         """The accumulated reply, after `Finished`. Before that: `partial`."""
         if self._completion is None:
             raise UsageError("The stream has not ended yet; `partial` is what has come so far.")
@@ -314,7 +319,7 @@ class EventStream(WireStream[Event | Finished[Reply], Reply]):
         """Drain the stream and give the first choice's text."""
         return (await self.final()).text
 
-    async def final(self) -> Reply:
+    async def final(self) -> Completed:
         """Drain the stream and give the reply. Raises as the stream would."""
         try:
             async for _ in self:
@@ -329,7 +334,7 @@ class EventStream(WireStream[Event | Finished[Reply], Reply]):
             self._first_token = asyncio.get_running_loop().time()
         self._ready.extend(events)
 
-    def _finished(self, completion: Reply) -> None:
+    def _finished(self, completion: Completed) -> None:
         stream = self._stream
         now = asyncio.get_running_loop().time()
         begun = stream.begun if stream is not None else now

@@ -55,17 +55,32 @@ class ChatRoute:
         checks.check_length(len(prompt), self._settings.max_model_len)
         return self._reply(request, body, len(prompt))
 
-    async def _reply(
-        self, request: SimulatorRequest, body: dict[str, Any], prompt_tokens: int
-    ) -> Answer:
+    async def next_reply(self, request: SimulatorRequest) -> tuple[int, Reply]:
+        """Give a request its number and the reply whose turn it is.
+
+        Raises:
+            Exception: What the script's function raised.
+        """
         with self._lock:
             number = self._given
             self._given += 1
         script = self._replies[min(number, len(self._replies) - 1)]
+        reply = script if isinstance(script, Reply) else await _called(script, request)
+        if not isinstance(reply, Reply):
+            raise UsageError(f"The function gave {type(reply).__name__}, not a Reply.")
+        return number, reply
+
+    def failed(self, error: Exception) -> Answer:
+        """Keep what the script raised, and tell the client."""
+        self.errors.append(error)
+        told = wire.error_body(500, f"{type(error).__name__}: {error}", "InternalServerError")
+        return wire.error_answer(500, told)
+
+    async def _reply(
+        self, request: SimulatorRequest, body: dict[str, Any], prompt_tokens: int
+    ) -> Answer:
         try:
-            reply = script if isinstance(script, Reply) else await _called(script, request)
-            if not isinstance(reply, Reply):
-                raise UsageError(f"The function gave {type(reply).__name__}, not a Reply.")
+            number, reply = await self.next_reply(request)
             calls = len(getattr(reply.body, "calls", ())) * _choices(body)
             with self._lock:
                 first_call = self._calls
@@ -74,9 +89,7 @@ class ChatRoute:
                 reply, self._facts(request, body, (number, first_call, prompt_tokens))
             )
         except Exception as error:  # noqa: BLE001 - raised again at the end of the block
-            self.errors.append(error)
-            told = wire.error_body(500, f"{type(error).__name__}: {error}", "InternalServerError")
-            return wire.error_answer(500, told)
+            return self.failed(error)
 
     def _facts(
         self, request: SimulatorRequest, body: dict[str, Any], counts: tuple[int, int, int]

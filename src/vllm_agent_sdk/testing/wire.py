@@ -22,7 +22,15 @@ from vllm_agent_sdk.testing.model_output import (
 from vllm_agent_sdk.testing.reply import Chat, Fixed, Reply
 from vllm_agent_sdk.types import _codec
 
-__all__ = ["CREATED", "answer", "error_answer", "error_body"]
+__all__ = [
+    "CREATED",
+    "answer",
+    "error_answer",
+    "error_body",
+    "fixed_answer",
+    "stream_answer",
+    "whole_answer",
+]
 
 #: The time of every reply, so that replies can be compared.
 CREATED = 1795232869
@@ -40,16 +48,25 @@ _GENERATION_FAILED = {
 def answer(reply: Reply, facts: ChatFacts) -> Answer:
     """Give the answer to a chat request: its bytes, and how they are sent."""
     if isinstance(reply.body, Fixed):
-        return _fixed(reply, reply.body)
-    options = reply.options
+        return fixed_answer(reply, reply.body)
     if facts.stream:
-        frames = tuple(_stream(reply.body, reply, facts))
-        return Answer(200, (*_SSE, *reply.headers), frames, streamed=True, pacing=reply.pacing)
-    if "error_after" in options:
-        error: dict[str, Any] = {**_GENERATION_FAILED, **options.get("error", {})}
+        return stream_answer(_chunks(reply.body, reply, facts), reply)
+    return whole_answer(_whole(reply.body, reply, facts), reply)
+
+
+def stream_answer(chunks: Iterator[bytes], reply: Reply) -> Answer:
+    """Answer with chunks, as far as the script lets them come, and their end."""
+    frames = tuple(_stream(chunks, reply))
+    return Answer(200, (*_SSE, *reply.headers), frames, streamed=True, pacing=reply.pacing)
+
+
+def whole_answer(body: Mapping[str, Any], reply: Reply) -> Answer:
+    """Answer with a whole reply, or with the error that the script has for the middle of one."""
+    if "error_after" in reply.options:
+        error: dict[str, Any] = {**_GENERATION_FAILED, **reply.options.get("error", {})}
         failed = error_answer(int(error["code"]), error, reply.headers)
         return _paced(failed, reply)
-    return _paced(json_answer(200, _whole(reply.body, reply, facts), reply.headers), reply)
+    return _paced(json_answer(200, body, reply.headers), reply)
 
 
 def error_body(
@@ -70,7 +87,8 @@ def _paced(plain: Answer, reply: Reply) -> Answer:
     return Answer(plain.status, plain.headers, plain.pieces, pacing=reply.pacing)
 
 
-def _fixed(reply: Reply, body: Fixed) -> Answer:
+def fixed_answer(reply: Reply, body: Fixed) -> Answer:
+    """Answer with what does not depend on the request."""
     if body.error is not None:
         return _paced(error_answer(body.status, body.error, reply.headers), reply)
     data = body.body or b""
@@ -94,8 +112,7 @@ class _Counts:
     reasoning: int = 0
 
 
-def _stream(chat: Chat, reply: Reply, facts: ChatFacts) -> Iterator[bytes]:
-    frames = _chunks(chat, reply, facts)
+def _stream(frames: Iterator[bytes], reply: Reply) -> Iterator[bytes]:
     error_after = reply.options.get("error_after")
     if error_after is None:
         yield from frames
