@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vllm_agent_sdk import AsyncVLLM
+from vllm_agent_sdk import AsyncVLLM, RetryPolicy
 from vllm_agent_sdk.errors import TransportError, VLLMError
 from vllm_agent_sdk.testing import Reply, Simulator
 from vllm_agent_sdk.transport.base import ByteStream, Request
@@ -20,6 +20,8 @@ WEATHER = {
     "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}},
 }
 WAYS = ("socket", "in process")
+#: What is tested here is one attempt; retries have tests of their own.
+ONCE = RetryPolicy(max_attempts=1)
 
 
 @contextlib.asynccontextmanager
@@ -28,7 +30,7 @@ async def served(
 ) -> AsyncIterator[tuple[Simulator, AsyncVLLM]]:
     """A simulator with these replies, and a client of it."""
     async with Simulator(*replies, **options) as server:
-        settings: dict[str, Any] = {"model": "sim-model", **(client or {})}
+        settings: dict[str, Any] = {"model": "sim-model", "retry": ONCE, **(client or {})}
         if way == "in process":
             settings["transport"] = server.transport
         async with AsyncVLLM(server.base_url, **settings) as vllm:
