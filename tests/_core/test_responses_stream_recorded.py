@@ -36,6 +36,16 @@ EXPECTED: dict[str, Expectation] = {
     "text_and_two_calls": ("I will check.", None, [PARIS, ROME], "completed", 108),
     "incomplete": ("I'm sorry for any", None, [], "incomplete", 5),
     "empty": ("", None, [], "completed", 1),
+    "reasoning_only": (
+        "",
+        (
+            "user\nI'm a marketing specialist. I'm looking for a new product to sell. "
+            "Can you help me find something?"
+        ),
+        [],
+        "completed",
+        27,
+    ),
     "logprobs": ("Some programs", None, [], "incomplete", 2),
 }
 
@@ -157,7 +167,8 @@ def test_the_accumulated_response_equals_the_whole_one(name: str) -> None:
     def normal(said: Response) -> dict[str, Any]:
         made: dict[str, Any] = _codec.to_builtins(said)
         made["output"] = [
-            item | dict.fromkeys(("id", "call_id")) | {"arguments": call_arguments(item)}
+            # A whole response leaves out the status of reasoning.
+            item | dict.fromkeys(("id", "call_id", "status")) | {"arguments": call_arguments(item)}
             for item in output(said)
         ]
         return made | {"created_at": 0}

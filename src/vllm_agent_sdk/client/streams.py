@@ -63,7 +63,7 @@ class Opening:
         open: Callable[[], Awaitable[OpenStream]],
         *,
         choices: int,
-        offered: frozenset[str],
+        offered: frozenset[str] | None,
         max_event_bytes: int | None,
         request_id: str | None,
     ) -> None:

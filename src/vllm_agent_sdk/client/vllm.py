@@ -8,7 +8,7 @@ import importlib
 import secrets
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from vllm_agent_sdk.client.chat import Chat
 from vllm_agent_sdk.client.completions import Completions
@@ -22,6 +22,9 @@ from vllm_agent_sdk.transport.pipeline import Call, OpenStream, Pipeline, Whole
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import CHAT_FIELDS, ChatDefaults
 from vllm_agent_sdk.types.options import HTTPOptions, RetryPolicy, Timeout
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.client.responses import Responses
 
 __all__ = ["AsyncVLLM"]
 
@@ -90,6 +93,13 @@ class AsyncVLLM:
         if transport is None and not _loop_runs():
             importlib.import_module(_HTTP_MODULE)  # here it stalls nobody
 
+    @functools.cached_property
+    def responses(self) -> Responses:
+        """Responses; their many kinds of events are loaded at the first use."""
+        from vllm_agent_sdk.client.responses import Responses
+
+        return Responses(self)
+
     @property
     def base_url(self) -> str:
         """The address, with `/v1`."""
@@ -132,7 +142,7 @@ class AsyncVLLM:
 
     # ── what the resources are made of ───────────────────────────────────────────────────────────
 
-    def request_id(self, params: Mapping[str, Any]) -> str | None:
+    def request_id(self, params: Mapping[str, Any], *, prefix: str = "") -> str | None:
         """Give the call's `X-Request-Id`: the one that was asked for, or a new one."""
         given = params.get("request_id")
         if given is not None:
@@ -141,7 +151,7 @@ class AsyncVLLM:
             for name, value in headers.items():
                 if name.lower() == "x-request-id":
                     return value
-        return secrets.token_hex(16)
+        return prefix + secrets.token_hex(16)
 
     async def chat_call(self, body: dict[str, Any], params: Mapping[str, Any]) -> Call:
         """Make the call of a chat completion; the model is the only one where none is named."""
@@ -207,8 +217,12 @@ class AsyncVLLM:
         *,
         root: bool = False,
         probe: bool = False,
+        stores: bool = False,
     ) -> Call:
-        """Make a call; `root` for routes outside `/v1`, `GET` where there is no body."""
+        """Make a call; `root` for routes outside `/v1`, `GET` where there is no body.
+
+        `stores` for what changes something on the server: it is not sent again.
+        """
         request_id = self.request_id(params)
         timeout = params.get("timeout")
         headers = self._head(request_id, params.get("extra_headers"))
@@ -220,7 +234,7 @@ class AsyncVLLM:
             timeout=self._config.timeout if timeout is None else as_timeout(timeout),
             request_id=request_id,
             has_key="authorization" in headers,
-            booking=Booking(tokens=self._tokens(body), probe=probe),
+            booking=Booking(stores=stores, tokens=self._tokens(body), probe=probe),
             max_response_bytes=self._config.http.max_response_bytes,
         )
 
@@ -240,7 +254,8 @@ class AsyncVLLM:
         """Estimate the tokens a call may need: four bytes of prompt each, and what it may write."""
         if body is None or self._config.http.tokens_per_min is None:
             return 0
-        most = body.get("max_completion_tokens") or body.get("max_tokens") or 0
+        limits = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+        most = next((body[name] for name in limits if body.get(name)), 0)
         prompt = body.get("messages") or body.get("prompt") or body.get("input") or ""
         return len(_codec.encode(prompt)) // 4 + int(most) * int(body.get("n") or 1)
 

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from vllm_agent_sdk.testing import checks, wire
 from vllm_agent_sdk.testing.exchange import Answer, SimulatorRequest, json_answer
+from vllm_agent_sdk.testing.responses_route import PATH, ResponsesRoute
 from vllm_agent_sdk.testing.settings import Settings
 from vllm_agent_sdk.testing.tokens import Prompts
 
@@ -24,6 +25,8 @@ class Routes:
         settings: How the server was started.
         prompts: How it counts.
         chat: What answers chat requests.
+        completions: What answers completions.
+        responses: What answers requests under `/v1/responses`.
         healthy: Says whether the server is.
         running: Says how many chat requests are being answered.
     """
@@ -34,6 +37,8 @@ class Routes:
         prompts: Prompts,
         *,
         chat: Route,
+        completions: Route,
+        responses: ResponsesRoute,
         healthy: Callable[[], bool],
         running: Callable[[], int],
     ) -> None:
@@ -41,8 +46,11 @@ class Routes:
         self._prompts = prompts
         self._healthy = healthy
         self._running = running
+        self._responses = responses
         self._routes: dict[str, dict[str, Route]] = {
             "/v1/chat/completions": {"POST": chat},
+            "/v1/completions": {"POST": completions},
+            PATH: {"POST": responses.answer},
             "/v1/models": {"GET": self._models},
             "/tokenize": {"POST": self._tokenize},
             "/detokenize": {"POST": self._detokenize},
@@ -55,7 +63,7 @@ class Routes:
         """Give the answer, or what will give it."""
         if request.path.startswith(_GUARDED) and not self._authorised(request):
             return json_answer(401, {"error": "Unauthorized"})
-        routes = self._routes.get(request.path)
+        routes = self._routes.get(request.path) or self._responses.about(request.path)
         if routes is None:
             return json_answer(404, {"detail": "Not Found"})
         route = routes.get(request.method)

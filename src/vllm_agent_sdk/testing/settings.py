@@ -21,6 +21,8 @@ class SimulatorOptions(TypedDict, total=False):
             and without them. Default `False`.
         tool_parser: The parser for calls; `None` for a server without one, which refuses
             `tool_choice` and gives scripted calls as text. Default `"hermes"`.
+        store: Whether it keeps responses, as with `VLLM_ENABLE_RESPONSES_API_STORE=1`. One made
+            in the background is done after its reply's `delay`. Default `False`.
         keepalive_s: Seconds after which an idle connection is closed. Default 5.
     """
 
@@ -30,6 +32,7 @@ class SimulatorOptions(TypedDict, total=False):
     version: str
     blind: bool
     tool_parser: str | None
+    store: bool
     keepalive_s: float
 
 
@@ -42,4 +45,5 @@ class Settings(Record, frozen=True):
     version: str = "0.32.0"
     blind: bool = False
     tool_parser: str | None = "hermes"
+    store: bool = False
     keepalive_s: float = 5.0

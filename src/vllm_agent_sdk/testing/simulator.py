@@ -13,10 +13,12 @@ from typing_extensions import Unpack
 
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.testing.chat_route import ChatRoute, Script
+from vllm_agent_sdk.testing.completions_route import CompletionsRoute
 from vllm_agent_sdk.testing.exchange import SimulatorRequest, Sink, deliver
 from vllm_agent_sdk.testing.http_server import HTTPServer
 from vllm_agent_sdk.testing.in_process import InProcessTransport
 from vllm_agent_sdk.testing.reply import Reply
+from vllm_agent_sdk.testing.responses_route import PATH, ResponsesRoute
 from vllm_agent_sdk.testing.routes import Routes
 from vllm_agent_sdk.testing.settings import Settings, SimulatorOptions
 from vllm_agent_sdk.testing.tokens import Prompts
@@ -25,10 +27,11 @@ from vllm_agent_sdk.transport.base import Transport
 __all__ = ["Simulator"]
 
 _CHAT = "/v1/chat/completions"
+_GENERATE = (_CHAT, "/v1/completions", PATH)
 
 
 class Simulator:
-    """A server that answers chat requests with the given replies, in order.
+    """A server that answers chats, completions and Responses with the given replies, in order.
 
     ```python
     calls = Reply.calls(("get_weather", {"city": "Paris"}))
@@ -65,12 +68,19 @@ class Simulator:
         self._active: dict[int, SimulatorRequest] = {}
         prompts = Prompts(blind=self._settings.blind)
         self._chat = ChatRoute(self._settings, prompts, replies or (Reply.text("OK"),))
+        completions = CompletionsRoute(
+            self._settings, prompts, self._chat.next_reply, self._chat.failed
+        )
         self._routes = Routes(
             self._settings,
             prompts,
             chat=self._chat.answer,
+            completions=completions.answer,
+            responses=ResponsesRoute(
+                self._settings, prompts, self._chat.next_reply, self._chat.failed
+            ),
             healthy=lambda: self.healthy,
-            running=lambda: sum(each.path == _CHAT for each in self._active.values()),
+            running=lambda: sum(each.path in _GENERATE for each in self._active.values()),
         )
         self._http = HTTPServer(self, keepalive_s=self._settings.keepalive_s)
         self._port: int | None = None

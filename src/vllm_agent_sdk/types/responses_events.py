@@ -179,6 +179,7 @@ class ResponseOutputTextAnnotationAddedEvent(
     """An annotation of a part's text."""
 
     annotation: Any = None
+    annotation_index: int = 0
 
 
 class ResponseReasoningTextDeltaEvent(_OfPart, frozen=True, tag="response.reasoning_text.delta"):
