@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test unit live check fmt fuzz docs clean
+.PHONY: help demo test unit live check fmt fuzz bench bench-quick docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -52,6 +52,15 @@ fmt: $(VENV)/.stamp-dev ## format the code and repair what can be repaired
 fuzz: $(VENV)/.stamp-dev ## the property tests with many random examples
 	@$(PYTEST) tests --ignore=tests/live --ignore=tests/architecture -m "not live" \
 		-o timeout=3600 --hypothesis-profile=fuzz $(TEST_ARGS)
+
+bench-quick: $(VENV)/.stamp-dev ## what the client costs beside a bare loop, in under a minute
+	@$(BIN)/python -m benchmarks.streaming --quick
+	@$(BIN)/python -m benchmarks.whole_replies --quick
+
+bench: $(VENV)/.stamp-dev ## the same beside the peers
+	@$(PIP) -e '.[bench]'
+	@$(BIN)/python -m benchmarks.streaming
+	@$(BIN)/python -m benchmarks.whole_replies
 
 docs: $(VENV)/.stamp-dev ## write the generated pages anew
 	@$(BIN)/python tools/features_doc.py
