@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from vllm_agent_sdk._core.metrics import read_metrics
 from vllm_agent_sdk._core.transcript import wire_messages
+from vllm_agent_sdk.client.profile import Profiler
 from vllm_agent_sdk.client.requests import wire_tool
 from vllm_agent_sdk.errors import (
     ModelNotFoundError,
@@ -16,7 +18,9 @@ from vllm_agent_sdk.errors import (
     VLLMError,
 )
 from vllm_agent_sdk.types.chat import WireMessage
+from vllm_agent_sdk.types.metrics import ServerMetrics, decode_load
 from vllm_agent_sdk.types.options import Timeout
+from vllm_agent_sdk.types.profile import ServerProfile
 from vllm_agent_sdk.types.server import (
     DetokenizeReply,
     ModelInfo,
@@ -70,6 +74,7 @@ class Server:
 
     def __init__(self, client: AsyncVLLM) -> None:
         self._client = client
+        self._profiler = Profiler(client)
 
     async def health(self, *, timeout: Timeout | float | None = None) -> bool:
         """Tell whether `/health` says yes: the engine lives. It does not test generation.
@@ -129,6 +134,45 @@ class Server:
         return decode_version(
             await self._client.get("/version", root=True, timeout=timeout)
         ).version
+
+    async def metrics(self, *, timeout: Timeout | float | None = None) -> ServerMetrics:
+        """Give what `/metrics` says as typed values, under one name for all versions of vLLM.
+
+        Raises:
+            ProtocolError: It is not in Prometheus' text form.
+        """
+        body = await self._client.get("/metrics", root=True, timeout=timeout)
+        return read_metrics(body.decode("utf-8", "replace"))
+
+    async def load(self, *, timeout: Timeout | float | None = None) -> int:
+        """Give the requests that the server is answering.
+
+        It is always 0 without `--enable-server-load-tracking`, and one process's number where
+        there are several.
+        """
+        body = await self._client.get("/load", root=True, timeout=timeout)
+        return decode_load(body).server_load
+
+    async def profile(self, *, probe: bool = False, refresh: bool = False) -> ServerProfile:
+        """Give what is known of the server; learnt at the first call and kept for this client.
+
+        Concurrent callers share one learning. What the server does not tell is unknown, with a
+        reason; `profile.explain()` says it all in words.
+
+        Args:
+            probe: Learn also what only requests of a few tokens tell (tools, reasoning parser,
+                modalities, the Responses store).
+            refresh: Learn it anew.
+
+        Raises:
+            TransportError: The server cannot be reached.
+            AuthenticationError: It wants another key.
+        """
+        return await self._profiler.profile(probe=probe, refresh=refresh)
+
+    def set_profile(self, profile: ServerProfile) -> None:
+        """Take this profile for what is known; nothing is asked then."""
+        self._profiler.set(profile)
 
 
 class Tokens:

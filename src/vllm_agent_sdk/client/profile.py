@@ -1,0 +1,202 @@
+"""Learning what a server can do: by asking, and by probes of a few tokens only if asked to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from vllm_agent_sdk._core.metrics import read_metrics
+from vllm_agent_sdk._core.profile import (
+    after_probe,
+    after_refusal,
+    with_cards,
+    with_openapi,
+    with_tokens,
+    with_version,
+)
+from vllm_agent_sdk.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ProtocolError,
+    ServerError,
+    UsageError,
+    VLLMError,
+)
+from vllm_agent_sdk.types import _codec
+from vllm_agent_sdk.types.profile import Known, ServerProfile
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.client.vllm import AsyncVLLM
+
+__all__ = ["Profiler"]
+
+#: What a server may answer with instead of what it was asked for; the rest of the profile counts.
+_TOLD = (ServerError, ProtocolError)
+_USER = {"role": "user", "content": "x"}
+_MESSAGES = [{"role": "system", "content": "x"}, _USER]
+_FUNCTION = {
+    "name": "probe",
+    "description": "Tells whether the template shows tools.",
+    "parameters": {"type": "object", "properties": {}},
+}
+_TOOL = {"type": "function", "function": _FUNCTION}
+# One pixel; of sound and film nothing: a model that takes none refuses before it looks at them.
+_PNG = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
+    "WjR9awAAAABJRU5ErkJggg=="
+)
+_MEDIA = {
+    "image_input": ("image_url", _PNG),
+    "audio_input": ("audio_url", "data:audio/wav;base64,UklGRiQAAABXQVZFZm10IA=="),
+    "video_input": ("video_url", "data:video/mp4;base64,AAAAGGZ0eXBtcDQy"),
+}
+
+
+class Profiler:
+    """Learns a server's profile once, and keeps it for its client."""
+
+    def __init__(self, client: AsyncVLLM) -> None:
+        self._client = client
+        self._profile: ServerProfile | None = None
+        # Whoever comes second waits here, and finds what the first has learnt.
+        self._learning = asyncio.Lock()
+
+    async def profile(self, *, probe: bool = False, refresh: bool = False) -> ServerProfile:
+        """Give what is known, and learn what is missing.
+
+        Raises:
+            TransportError: The server cannot be reached.
+            AuthenticationError: It wants another key.
+        """
+        seen = self._profile
+        async with self._learning:
+            profile = self._profile
+            if profile is None or (refresh and profile is seen):
+                profile = self._profile = await self._learn()
+            if probe and not profile.probed:
+                profile = self._profile = await self._probe(profile)
+            return profile
+
+    def set(self, profile: ServerProfile) -> None:
+        """Take this profile for what is known."""
+        self._profile = profile
+
+    def refused(self, error: VLLMError) -> None:
+        """Take note of a server's refusal, if anything was learnt yet."""
+        if self._profile is not None:
+            self._profile = after_refusal(self._profile, error)
+
+    # ── asking ───────────────────────────────────────────────────────────────────────────────────
+
+    async def _learn(self) -> ServerProfile:
+        client = self._client
+        profile = ServerProfile(base_url=client.base_url)
+        version, why = await self._version()
+        profile = with_version(profile, version, why)
+        cards, why = await self._cards()
+        own = [card for card in cards if card.parent is None]
+        roots = {card.root or card.id for card in own}
+        model = client.model or (own[0].id if own and len(roots) == 1 else None)
+        profile = with_cards(profile.with_(model=model), cards, why)
+        body, why = await self._get("/openapi.json")
+        profile = with_openapi(profile, body, why)
+        profile = await self._with_tokens(profile, model)
+        return await self._with_metrics(profile)
+
+    async def _get(self, path: str) -> tuple[bytes | None, str | None]:
+        try:
+            return await self._client.get(path, root=True), None
+        except _TOLD as error:
+            return None, f"{path}: {error.message[:160]}"
+
+    async def _version(self) -> tuple[str | None, str | None]:
+        try:
+            return await self._client.server.version(), None
+        except _TOLD as error:
+            return None, f"/version: {error.message[:160]}"
+
+    async def _cards(self) -> tuple[list[Any], str | None]:
+        try:
+            return (await self._client.models.list()).data, None
+        except AuthenticationError:
+            raise
+        except _TOLD as error:
+            return [], f"/v1/models: {error.message[:160]}"
+
+    async def _with_tokens(self, profile: ServerProfile, model: str | None) -> ServerProfile:
+        if model is None:
+            return with_tokens(profile, None, None, "no model is chosen")
+        tokenize = self._client.tokenize
+        for messages in (_MESSAGES, [_USER]):
+            try:
+                without = await tokenize(messages=messages, model=model)
+                with_tool = await tokenize(messages=messages, tools=[_TOOL], model=model)
+            except BadRequestError as error:
+                # A template may refuse a system message: once more without one.
+                why = f"/tokenize: {error.message[:160]}"
+                profile = with_tokens(profile, None, None, why)
+            except _TOLD as error:
+                return with_tokens(profile, None, None, f"/tokenize: {error.message[:160]}")
+            else:
+                counts = (without.count, with_tool.count)
+                return with_tokens(profile, counts, without.max_model_len, None)
+        return profile
+
+    async def _with_metrics(self, profile: ServerProfile) -> ServerProfile:
+        flag = profile.prefix_caching.flag
+        body, why = await self._get("/metrics")
+        on = None
+        if body is not None:
+            try:
+                on = read_metrics(body.decode("utf-8", "replace")).prefix_caching
+            except ProtocolError as error:
+                why = error.message[:160]
+        if on is None:
+            return profile.with_(prefix_caching=Known(flag=flag, reason=why))
+        return profile.with_(prefix_caching=Known(on, "metrics", flag))
+
+    # ── probing ──────────────────────────────────────────────────────────────────────────────────
+
+    async def _probe(self, profile: ServerProfile) -> ServerProfile:
+        model = profile.model
+        if model is None:
+            raise UsageError("A probe needs a model: name one with model= or VLLM_MODEL.")
+        for what, body in _probes(model):
+            if getattr(profile, what).value is None:
+                said = await self._asked("/chat/completions", body)
+                profile = after_probe(profile, what, said)
+        if profile.responses.value and profile.responses_store.value is None:
+            said = await self._asked("/responses", _stored(model))
+            profile = after_probe(profile, "responses_store", said)
+        return profile.with_(probed=True)
+
+    async def _asked(self, path: str, body: dict[str, Any]) -> dict[str, Any] | VLLMError:
+        try:
+            whole = await self._client.fetch(self._client.call(path, body, {}))
+            said = _codec.decode(whole.body)
+        except _TOLD as error:
+            return error
+        return said if isinstance(said, dict) else {}
+
+
+def _probes(model: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Chats of one token each, by the fact they tell."""
+    common = {"model": model, "messages": _MESSAGES, "max_tokens": 1}
+    yield "reasoning_parser", common
+    named = {"type": "function", "function": {"name": "probe"}}
+    choices = {"auto_tools": "auto", "required_tools": "required", "named_tools": named}
+    for what, choice in choices.items():
+        yield what, {**common, "tools": [_TOOL], "tool_choice": choice}
+    strict = {"type": "function", "function": {**_FUNCTION, "strict": True}}
+    yield "strict_tools", {**common, "tools": [strict], "tool_choice": "required"}
+    for what, (kind, url) in _MEDIA.items():
+        part = {"type": kind, kind: {"url": url}}
+        content = [{"type": "text", "text": "x"}, part]
+        yield what, {**common, "messages": [_MESSAGES[0], {"role": "user", "content": content}]}
+
+
+def _stored(model: str) -> dict[str, Any]:
+    """A response of one token; in the background, because a server without a store refuses that."""
+    asked: dict[str, Any] = {"model": model, "instructions": "x", "input": "x"}
+    return {**asked, "max_output_tokens": 1, "store": True, "background": True}
