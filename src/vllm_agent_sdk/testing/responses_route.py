@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 from vllm_agent_sdk.testing import checks, wire
 from vllm_agent_sdk.testing.exchange import Answer, Pacing, SimulatorRequest, json_answer
@@ -145,8 +145,8 @@ class ResponsesRoute:
             return None
         id_, _, action = path.removeprefix(f"{PATH}/").partition("/")
         if action == "cancel":
-            return {"POST": lambda _: self._cancel(unquote(id_))}
-        return None if action else {"GET": lambda request: self._retrieve(unquote(id_), request)}
+            return {"POST": lambda _: self._cancel(id_)}
+        return None if action else {"GET": lambda request: self._retrieve(id_, request)}
 
     def _cancel(self, id_: str) -> Answer:
         kept = self._find(id_)
