@@ -9,9 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
-
 from vllm_agent_sdk.errors import ProtocolError, UnsupportedByServerError, VLLMError
+from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.profile import (
     DEV_FLAG,
     LORA_FLAG,
@@ -149,7 +148,7 @@ def _fields(document: OpenAPI) -> dict[str, tuple[str, ...]]:
     fields: dict[str, tuple[str, ...]] = {}
     for path, item in document.paths.items():
         names: dict[str, None] = {}
-        for reference in _references(item.post.request_body if item.post else msgspec.Raw(b"null")):
+        for reference in _references(item.post.request_body if item.post else _codec.Raw(b"null")):
             schema = schemas.get(reference)
             names.update(dict.fromkeys(schema.properties if schema else ()))
         if names:
@@ -157,7 +156,7 @@ def _fields(document: OpenAPI) -> dict[str, tuple[str, ...]]:
     return fields
 
 
-def _references(raw: msgspec.Raw) -> list[str]:
+def _references(raw: _codec.Raw) -> list[str]:
     try:
         body = decode_request_body(bytes(raw))
     except ProtocolError:
