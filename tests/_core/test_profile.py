@@ -214,15 +214,15 @@ def lacks(*flags: str) -> UnsupportedByServerError:
 
 @pytest.mark.feature("O-05")
 def test_a_refusal_tells_which_flags_are_missing() -> None:
-    auto = after_refusal(EMPTY, lacks("--enable-auto-tool-choice", "--tool-call-parser"))
+    said = "It needs flags. Start it so."
+    auto = after_refusal(EMPTY, ("--enable-auto-tool-choice", "--tool-call-parser"), said)
     assert (auto.auto_tools.value, auto.auto_tools.source) == (False, "refusal")
     assert auto.required_tools.value is None
     assert "auto tools: no (refusal): It needs flags; needs --enable-auto-tool" in auto.explain()
-    required = after_refusal(EMPTY, lacks("--tool-call-parser"))
+    required = after_refusal(EMPTY, ("--tool-call-parser",), said)
     for fact in (required.auto_tools, required.required_tools, required.named_tools):
         assert (fact.value, fact.source) == (False, "refusal")
-    assert after_refusal(EMPTY, BadRequestError("x", status=400)) is EMPTY
-    assert after_refusal(EMPTY, lacks()) is EMPTY
+    assert after_refusal(EMPTY, ("--other",), said) is EMPTY
 
 
 def test_probes_tell_yes_no_or_nothing() -> None:

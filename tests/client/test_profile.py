@@ -20,7 +20,7 @@ from vllm_agent_sdk.testing import Reply, Simulator
 from vllm_agent_sdk.transport.base import ByteStream, Request, Transport
 from vllm_agent_sdk.types.profile import ServerProfile
 
-from .support import FixedStream, served
+from .support import HI, WEATHER, FixedStream, served
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 OPENAPI = (FIXTURES / "profile" / "openapi.json").read_bytes()
@@ -146,6 +146,22 @@ async def test_probes_tell_which_flags_are_missing() -> None:
             assert (fact.value, fact.source) == (False, "refusal")
         assert "needs --enable-auto-tool-choice --tool-call-parser" in profile.explain()
         assert all(request.json["max_tokens"] == 1 for request in server.chats)
+
+
+@pytest.mark.feature("E-10", "O-05")
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_refused_call_tells_it_without_a_probe(before: bool) -> None:
+    async with Simulator(tool_parser=None) as server:
+        vllm, _ = client(server, openapi_json=404)
+        async with vllm:
+            if before:
+                assert (await vllm.server.profile()).auto_tools.value is None
+            ask = vllm.chat.completions.stream(messages=HI, tools=[WEATHER])
+            with pytest.raises(UnsupportedByServerError):
+                await ask.final()
+            assert (await vllm.server.profile()).auto_tools.source == "refusal"
+            anew = await vllm.server.profile(refresh=True)
+            assert anew.auto_tools.value is None
 
 
 @pytest.mark.feature("E-10")

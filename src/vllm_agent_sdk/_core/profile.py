@@ -194,13 +194,13 @@ def with_tokens(
     return profile
 
 
-def after_refusal(profile: ServerProfile, error: VLLMError) -> ServerProfile:
-    """Add what a server's refusal tells: the flags it lacks, where it names them."""
-    if not isinstance(error, UnsupportedByServerError) or not error.flags:
-        return profile
-    refused = error.message.partition(". ")[0]
+def after_refusal(profile: ServerProfile, flags: tuple[str, ...], message: str) -> ServerProfile:
+    """Add what a server's refusal tells: it lacks these flags."""
+    refused = message.partition(". ")[0]
     no_parser = Known(False, "refusal", PARSER_FLAG, refused)
-    if "--enable-auto-tool-choice" in error.flags:
+    if "--tool-call-parser" not in flags:
+        return profile
+    if "--enable-auto-tool-choice" in flags:
         # Said of "auto" alone: a server may have a parser without the other flag.
         return profile.with_(auto_tools=Known(False, "refusal", TOOL_FLAGS, refused))
     return profile.with_(

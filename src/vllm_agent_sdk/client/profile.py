@@ -20,6 +20,7 @@ from vllm_agent_sdk.errors import (
     BadRequestError,
     ProtocolError,
     ServerError,
+    UnsupportedByServerError,
     UsageError,
     VLLMError,
 )
@@ -59,6 +60,8 @@ class Profiler:
     def __init__(self, client: AsyncVLLM) -> None:
         self._client = client
         self._profile: ServerProfile | None = None
+        # What calls were refused for: the flags, and the server's words.
+        self._refusals: dict[tuple[str, ...], str] = {}
         # Whoever comes second waits here, and finds what the first has learnt.
         self._learning = asyncio.Lock()
 
@@ -72,7 +75,10 @@ class Profiler:
         seen = self._profile
         async with self._learning:
             profile = self._profile
-            if profile is None or (refresh and profile is seen):
+            if refresh and profile is seen:
+                self._refusals.clear()  # the server may have been started anew
+                profile = None
+            if profile is None:
                 profile = self._profile = await self._learn()
             if probe and not profile.probed:
                 profile = self._profile = await self._probe(profile)
@@ -82,10 +88,12 @@ class Profiler:
         """Take this profile for what is known."""
         self._profile = profile
 
-    def refused(self, error: VLLMError) -> None:
-        """Take note of a server's refusal, if anything was learnt yet."""
-        if self._profile is not None:
-            self._profile = after_refusal(self._profile, error)
+    def refused(self, error: UnsupportedByServerError) -> None:
+        """Take note of a call that was refused for want of flags."""
+        if error.flags:
+            self._refusals[error.flags] = error.message
+            if self._profile is not None:
+                self._profile = after_refusal(self._profile, error.flags, error.message)
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────
 
@@ -102,7 +110,10 @@ class Profiler:
         body, why = await self._get("/openapi.json")
         profile = with_openapi(profile, body, why)
         profile = await self._with_tokens(profile, model)
-        return await self._with_metrics(profile)
+        profile = await self._with_metrics(profile)
+        for flags, message in self._refusals.items():
+            profile = after_refusal(profile, flags, message)
+        return profile
 
     async def _get(self, path: str) -> tuple[bytes | None, str | None]:
         try:

@@ -14,6 +14,7 @@ from vllm_agent_sdk.errors import (
     ModelNotFoundError,
     ServerError,
     TransportError,
+    UnsupportedByServerError,
     UsageError,
     VLLMError,
 )
@@ -173,6 +174,10 @@ class Server:
     def set_profile(self, profile: ServerProfile) -> None:
         """Take this profile for what is known; nothing is asked then."""
         self._profiler.set(profile)
+
+    def refused(self, error: UnsupportedByServerError) -> None:
+        """Take note, in the profile, of a call that was refused for want of flags."""
+        self._profiler.refused(error)
 
 
 class Tokens:

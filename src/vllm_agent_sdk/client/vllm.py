@@ -15,7 +15,12 @@ from vllm_agent_sdk.client.completions import Completions
 from vllm_agent_sdk.client.config import Config, as_timeout, resolve
 from vllm_agent_sdk.client.requests import check_keywords
 from vllm_agent_sdk.client.server import Models, Server, Tokens
-from vllm_agent_sdk.errors import ClientClosedError, ModelNotFoundError, UsageError
+from vllm_agent_sdk.errors import (
+    ClientClosedError,
+    ModelNotFoundError,
+    UnsupportedByServerError,
+    UsageError,
+)
 from vllm_agent_sdk.transport.base import Transport
 from vllm_agent_sdk.transport.guard import Booking, Guard
 from vllm_agent_sdk.transport.pipeline import Call, OpenStream, Pipeline, Whole
@@ -203,11 +208,21 @@ class AsyncVLLM:
 
     async def fetch(self, call: Call) -> Whole:
         """Get a call's whole reply."""
-        return await (await self._connected()).fetch(call)
+        pipeline = await self._connected()
+        try:
+            return await pipeline.fetch(call)
+        except UnsupportedByServerError as error:
+            self.server.refused(error)
+            raise
 
     async def open(self, call: Call) -> OpenStream:
         """Open a call's stream."""
-        return await (await self._connected()).open(call)
+        pipeline = await self._connected()
+        try:
+            return await pipeline.open(call)
+        except UnsupportedByServerError as error:
+            self.server.refused(error)
+            raise
 
     def call(
         self,
