@@ -163,16 +163,20 @@ def _prompt(prompt: CompletionPrompt) -> CompletionPrompt:
         return prompt
     if isinstance(prompt, (bytes, Mapping)) or not isinstance(prompt, Sequence):
         raise UsageError(f"prompt= takes text, token ids or lists of them, not {_name(prompt)}.")
-    items = [item if isinstance(item, (str, int)) else list(item) for item in prompt]
+    items = [list(item) if _is_list(item) else item for item in prompt]
     if not items:
         raise UsageError("prompt= is an empty list: give at least one prompt.")
     kinds = {type(item) for item in items}
-    if len(kinds) > 1 or bool in kinds:
+    if len(kinds) > 1 or not kinds <= {str, int, list}:
         names = " and ".join(sorted(kind.__name__ for kind in kinds))
         raise UsageError(
             f"prompt= is a list of {names}: give texts, or token ids, or lists of ids."
         )
     return items  # type: ignore[return-value]
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def _name(value: object) -> str:
