@@ -23,6 +23,7 @@ from vllm_agent_sdk.errors import (
     UsageError,
 )
 from vllm_agent_sdk.testing import Reply
+from vllm_agent_sdk.transport.base import ByteStream, Request
 from vllm_agent_sdk.types.responses import Finished
 from vllm_agent_sdk.types.responses_events import (
     ResponseCompletedEvent,
@@ -32,7 +33,7 @@ from vllm_agent_sdk.types.responses_events import (
     ResponseTextDeltaEvent,
 )
 
-from .support import WAYS, WEATHER, FixedTransport, served
+from .support import WAYS, WEATHER, FixedStream, FixedTransport, served
 
 pytestmark = pytest.mark.feature("E-03")
 
@@ -280,6 +281,26 @@ async def test_a_cut_anywhere_is_an_error_with_what_had_come_or_the_whole(
             assert transport.streams[0].closed
     assert texts == sorted(texts, key=len)
     assert all(texts[-1].startswith(text) for text in texts)
+
+
+async def test_nothing_is_waited_for_after_the_event_that_completes_it() -> None:
+    class Held(FixedStream):
+        """A proxy that leaves the connection open."""
+
+        async def receive(self) -> bytes:
+            return await super().receive() or await asyncio.Future()
+
+    class Proxy(FixedTransport):
+        async def send(self, request: Request) -> ByteStream:
+            self.streams.append(Held([recorded("plain") + b"event: late\ndata: {}\n\nda"]))
+            return self.streams[-1]
+
+    transport = Proxy()
+    async with asyncio.timeout(10), AsyncVLLM(transport=transport, model="m") as vllm:
+        events = [event async for event in vllm.responses.stream(input="Hi")]
+    assert isinstance(events[-2], ResponseCompletedEvent)
+    assert isinstance(events[-1], Finished)
+    assert transport.streams[0].closed
 
 
 @pytest.mark.feature("S-06")

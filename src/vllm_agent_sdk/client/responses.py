@@ -68,6 +68,8 @@ class ResponseStream(WireStream[ResponseStreamEvent, Response]):
     entered or iterated.
     """
 
+    _ends_complete = True
+
     def __init__(self, opening: Opening) -> None:
         folded = ResponseAccumulator()
 

@@ -113,6 +113,9 @@ class WireStream(Generic[Item, Reply]):
         items_of: Gives the items that an event's data makes, and feeds the accumulator.
     """
 
+    #: The event that completes a reply is its last; there is no `[DONE]` to wait for.
+    _ends_complete = False
+
     def __init__(
         self,
         opening: Opening,
@@ -223,6 +226,9 @@ class WireStream(Generic[Item, Reply]):
                     self._end()
                     return
                 self._push(event.data)
+                if self._ends_complete and self._accumulator.complete:
+                    self._end()
+                    return
         except VLLMError as error:
             self._fail(error)
             await self._release()
