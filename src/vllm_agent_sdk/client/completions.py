@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, Unpack, overload
 
 from vllm_agent_sdk._core.completion_stream import CompletionAccumulator
 from vllm_agent_sdk.client.requests import check_keywords, check_sampling
@@ -175,7 +175,7 @@ def _prompt(prompt: CompletionPrompt) -> CompletionPrompt:
     return items  # type: ignore[return-value]
 
 
-def _is_list(value: object) -> bool:
+def _is_list(value: object) -> TypeGuard[Sequence[int]]:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
