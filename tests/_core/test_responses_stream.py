@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_agent_sdk._core.responses_stream import ResponseAccumulator
-from vllm_agent_sdk.errors import StreamFailedError, StreamTruncatedError
-from vllm_agent_sdk.types import _codec
+from vllm_agent_sdk.errors import ProtocolError, StreamFailedError, StreamTruncatedError
+from vllm_agent_sdk.types import _codec, responses_events
 from vllm_agent_sdk.types.responses import Response
 from vllm_agent_sdk.types.responses_events import decode_event
 
@@ -218,3 +218,46 @@ def test_the_events_own_responses_are_not_changed() -> None:
     folded.finish().attach(b"", "mine", None)
     assert end.response.output == []  # type: ignore[union-attr]
     assert end.response.request_id is None  # type: ignore[union-attr]
+
+
+# ── whatever comes ───────────────────────────────────────────────────────────────────────────────
+
+NAMES = sorted(
+    {name for cls in get_args(responses_events._Known) for name in cls.__struct_fields__}
+    | {"output", "status", "content", "text", "call_id"}
+)
+TYPES = sorted(str(cls.__struct_config__.tag) for cls in get_args(responses_events._Known))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*NAMES, "type"]), inner, max_size=4)
+    ),
+    max_leaves=6,
+)
+EVENTS = st.builds(
+    lambda type_, fields: {**fields, "type": type_},
+    st.sampled_from(TYPES),
+    st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6),
+)
+
+
+@pytest.mark.feature("S-06")
+@given(events=st.lists(EVENTS, max_size=6))
+def test_whatever_the_events_hold_it_ends_in_a_response_or_a_typed_error(
+    events: list[Event],
+) -> None:
+    folded = ResponseAccumulator()
+    for each in events:
+        try:
+            folded.push(decode_event(_codec.encode(each)))
+        except (ProtocolError, StreamFailedError):
+            break
+    said = folded.snapshot()
+    assert isinstance(said.text, str)
+    assert len(said.tool_calls) <= len(said.output)
+    assert said.assistant_message().text == said.text
+    try:
+        assert folded.finish() == said
+    except StreamTruncatedError:
+        assert not folded.complete
