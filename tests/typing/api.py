@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, assert_type
 
 from vllm_agent_sdk import (
@@ -58,6 +59,27 @@ async def a_reply_is_typed() -> None:
             messages=[],
             top_k="many",  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
         )
+
+
+@dataclass
+class Sky:
+    """What a reply is to be."""
+
+    colour: str
+
+
+async def a_reply_is_parsed_as_the_type_that_was_asked_for() -> None:
+    """Classes, special forms and unions are inferred; a JSON Schema gives anything."""
+    chat = AsyncVLLM().chat.completions
+    assert_type((await chat.create(messages=[])).parsed, None)
+    assert_type(await chat.create(messages=[], response_type=Sky), ChatCompletion[Sky])
+    either = await chat.create(messages=[], response_type=Sky | list[int])
+    assert_type(either.parsed, Sky | list[int] | None)
+    one = await chat.create(messages=[], response_type=Literal["a", "b"])
+    assert_type(one.parsed, Literal["a", "b"] | None)
+    anything = await chat.create(messages=[], response_type={"type": "integer"})
+    assert_type(anything, ChatCompletion[Any])
+    assert_type((await chat.stream(messages=[], response_type=Sky).final()).parsed, Sky | None)
 
 
 async def a_stream_can_be_matched() -> None:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from vllm_agent_sdk._core.failures import stream_failure
@@ -97,11 +98,18 @@ class ChatAccumulator:
         choices: How many choices were asked for (`n`).
         offered: The names of the tools that may be called; a call of another is `unexpected`.
             `None` for unknown.
+        check: Checks the whole reply at the end; raises what is wrong with it.
     """
 
-    def __init__(self, choices: int = 1, offered: frozenset[str] | None = None) -> None:
+    def __init__(
+        self,
+        choices: int = 1,
+        offered: frozenset[str] | None = None,
+        check: Callable[[ChatCompletion[Any]], None] | None = None,
+    ) -> None:
         self._expected = choices
         self._offered = offered
+        self._check = check
         self._choices: dict[int, _Choice] = {}
         self._head = ChatCompletionChunk()
         self._fingerprint: str | None = None
@@ -245,6 +253,7 @@ class ChatAccumulator:
 
         Raises:
             StreamTruncatedError: It is not complete; `partial` holds what had come.
+            OutputError: It is not what was asked for.
         """
         reply = self.snapshot()
         if not self.complete:
@@ -253,6 +262,8 @@ class ChatAccumulator:
                 f"{self._open()} without a finish reason after {self.chunks} chunks.",
                 partial=reply,
             )
+        if self._check is not None:
+            self._check(reply)
         return reply
 
     def _open(self) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
+from typing_extensions import TypeForm
+
+from vllm_agent_sdk._core.constraints import reply_check
 from vllm_agent_sdk.client.requests import chat_body, offered_tools
 from vllm_agent_sdk.client.streams import ChatChunkStream, ChatStream, Opening
-from vllm_agent_sdk.errors import ProtocolError
+from vllm_agent_sdk.errors import OutputError, ProtocolError, UsageError
 from vllm_agent_sdk.types.chat import (
     ChatCompletion,
     ChatParams,
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.client.vllm import AsyncVLLM
 
 __all__ = ["Chat", "ChatCompletions"]
+
+T = TypeVar("T")
+_FORMS = ("response_format", "structured_outputs")
+Check = Callable[[ChatCompletion[Any]], None]
 
 
 class ChatCompletions:
@@ -33,6 +40,7 @@ class ChatCompletions:
         *,
         messages: Iterable[WireMessage],
         stream: Literal[False] = False,
+        response_type: None = None,
         **params: Unpack[ChatParams],
     ) -> ChatCompletion: ...
 
@@ -41,7 +49,28 @@ class ChatCompletions:
         self,
         *,
         messages: Iterable[WireMessage],
+        stream: Literal[False] = False,
+        response_type: TypeForm[T],
+        **params: Unpack[ChatParams],
+    ) -> ChatCompletion[T]: ...
+
+    @overload
+    async def create(
+        self,
+        *,
+        messages: Iterable[WireMessage],
+        stream: Literal[False] = False,
+        response_type: Mapping[str, Any],
+        **params: Unpack[ChatParams],
+    ) -> ChatCompletion[Any]: ...
+
+    @overload
+    async def create(
+        self,
+        *,
+        messages: Iterable[WireMessage],
         stream: Literal[True],
+        response_type: None = None,
         **params: Unpack[ChatParams],
     ) -> ChatChunkStream: ...
 
@@ -50,8 +79,9 @@ class ChatCompletions:
         *,
         messages: Iterable[WireMessage],
         stream: bool = False,
+        response_type: Any = None,
         **params: Unpack[ChatParams],
-    ) -> ChatCompletion | ChatChunkStream:
+    ) -> ChatCompletion[Any] | ChatChunkStream:
         """Get a whole reply; with `stream=True` an async iterator of the wire's chunks.
 
         The body holds what was asked and nothing else; a keyword given as `None` is sent as null.
@@ -61,6 +91,9 @@ class ChatCompletions:
         Args:
             messages: Our message classes and wire dicts, mixed as you like.
             stream: Give the wire's chunks, as in the OpenAI SDK.
+            response_type: What the reply is to be, `parsed`: a Pydantic model, dataclass,
+                `TypedDict`, `msgspec.Struct`, `Literal`, `Enum`, union or builtin, or a JSON
+                Schema as a dict. It is sent as `response_format`, and the reply is checked here.
             params: The request's fields (`ChatParams`), and `extra_body`, `extra_headers`,
                 `timeout`, `request_id`.
 
@@ -68,10 +101,14 @@ class ChatCompletions:
             UsageError: A keyword cannot work; nothing was sent.
             TransportError: The request or the reply was lost on the way.
             ServerError: The server answered with an error.
+            OutputValidationError: The reply was cut, or is not of the type; `partial` has it.
+            ConstraintIgnoredError: The server did not apply the constraint; `partial` as above.
         """
         if stream:
+            if response_type is not None:
+                raise UsageError("response_type= gives no chunks: use stream(response_type=…).")
             return await ChatChunkStream(self._opening(messages, params)).opened()
-        body = chat_body(messages, params, self._client.defaults, stream=False)
+        body, check = self._request(messages, params, response_type, stream=False)
         offered = offered_tools(body)
         call = await self._client.chat_call(body, params)
         whole = await self._client.fetch(call)
@@ -81,28 +118,100 @@ class ChatCompletions:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
         self._client.used(call, reply.usage.total_tokens if reply.usage else None)
         reply.attach(whole.body, call.request_id, offered)
+        if check is not None:
+            try:
+                check(reply)
+            except OutputError as error:
+                error.with_facts(request_id=call.request_id, partial=reply)
+                raise
         return reply
 
+    @overload
     def stream(
-        self, *, messages: Iterable[WireMessage], **params: Unpack[ChatParams]
-    ) -> ChatStream:
+        self,
+        *,
+        messages: Iterable[WireMessage],
+        response_type: None = None,
+        **params: Unpack[ChatParams],
+    ) -> ChatStream: ...
+
+    @overload
+    def stream(
+        self,
+        *,
+        messages: Iterable[WireMessage],
+        response_type: TypeForm[T],
+        **params: Unpack[ChatParams],
+    ) -> ChatStream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        *,
+        messages: Iterable[WireMessage],
+        response_type: Mapping[str, Any],
+        **params: Unpack[ChatParams],
+    ) -> ChatStream[Any]: ...
+
+    def stream(
+        self,
+        *,
+        messages: Iterable[WireMessage],
+        response_type: Any = None,
+        **params: Unpack[ChatParams],
+    ) -> ChatStream[Any]:
         """Get a reply as typed events; the usage is asked for unless `stream_options` says not to.
 
-        Nothing is sent before the stream is entered or iterated. Takes what `create` takes.
+        Nothing is sent before the stream is entered or iterated. Takes what `create` takes. With
+        `response_type` the reply is checked at its end, before `Finished`, and `parsed` then.
 
         Raises:
             UsageError: A keyword cannot work; nothing was sent.
         """
-        return ChatStream(self._opening(messages, params, {"include_usage": True}))
+        usage = {"include_usage": True}
+        return ChatStream(self._opening(messages, params, usage, response_type))
+
+    def _request(
+        self,
+        messages: Iterable[WireMessage],
+        params: ChatParams,
+        response_type: Any,
+        *,
+        stream: bool,
+    ) -> tuple[dict[str, Any], Check | None]:
+        """Give the body of a call, and what checks the reply to it."""
+        defaults: Mapping[str, Any] = self._client.defaults
+        if response_type is None:
+            body = chat_body(messages, params, defaults, stream=stream)
+            return body, reply_check(body)
+        from vllm_agent_sdk._core.output import OutputType
+
+        for given in (params, params.get("extra_body") or {}):
+            for name in _FORMS:
+                if given.get(name) is not None:
+                    raise UsageError(
+                        f"response_type= and {name}= are two constraints; give one of them."
+                    )
+        output = OutputType.of(response_type)
+        asked = {name: value for name, value in params.items() if name not in _FORMS}
+        asked["response_format"] = output.response_format()
+        left = {name: value for name, value in defaults.items() if name not in _FORMS}
+        body = chat_body(messages, cast("ChatParams", asked), left, stream=stream)
+
+        def check(reply: ChatCompletion[Any]) -> None:
+            reply.set_parsed(output.value_of(reply, body))
+
+        return body, check
 
     def _opening(
         self,
         messages: Iterable[WireMessage],
         params: ChatParams,
         options: dict[str, Any] | None = None,
+        response_type: Any = None,
     ) -> Opening:
         client = self._client
-        body = chat_body(messages, params, client.defaults, stream=True)
+        body, check = self._request(messages, params, response_type, stream=True)
         if options is not None and "stream_options" not in body:
             body["stream_options"] = options
         request_id = client.request_id(params)
@@ -118,6 +227,7 @@ class ChatCompletions:
             offered=offered_tools(body),
             max_event_bytes=client.http_options.max_response_bytes,
             request_id=request_id,
+            check=check,
         )
 
 

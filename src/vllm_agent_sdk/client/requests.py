@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vllm_agent_sdk._core.constraints import check_constraints
 from vllm_agent_sdk._core.transcript import wire_messages
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.chat import CALL_KEYWORDS, CHAT_FIELDS
@@ -91,34 +92,7 @@ def check_sampling(body: Mapping[str, Any], *, stream: bool) -> None:
     top_p = body.get("top_p")
     if top_p is not None and not 0 < top_p <= 1:
         raise UsageError(f"top_p={top_p!r}: give a number above 0, up to 1.")
-    salt = body.get("cache_salt")
-    if salt is not None and not (isinstance(salt, str) and 0 < len(salt) <= 1024):
-        raise UsageError("cache_salt= takes a text of 1 to 1024 characters.")
-    _check_constraint(body)
-
-
-_KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
-_KIND_OF_FORMAT = {"json_object": "json_object", "json_schema": "json"}
-
-
-def _check_constraint(body: Mapping[str, Any]) -> None:
-    constraint = body.get("structured_outputs")
-    if not isinstance(constraint, Mapping):
-        return
-    kinds = [kind for kind in _KINDS if constraint.get(kind) is not None]
-    if len(kinds) != 1:
-        given = " and ".join(kinds) or "none"
-        raise UsageError(
-            f"structured_outputs= takes exactly one of {', '.join(_KINDS)}; {given} given."
-        )
-    response_format = body.get("response_format")
-    if isinstance(response_format, Mapping) and response_format.get("type") not in {None, "text"}:
-        name = str(response_format["type"])
-        if _KIND_OF_FORMAT.get(name, name) != kinds[0]:
-            raise UsageError(
-                f"response_format= ({name}) and structured_outputs= ({kinds[0]}) are two kinds of "
-                "constraint; give one."
-            )
+    check_constraints(body)
 
 
 def _check_range(body: Mapping[str, Any], name: str, low: float, high: float) -> None:

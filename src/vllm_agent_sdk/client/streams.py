@@ -28,6 +28,7 @@ from vllm_agent_sdk.types.chat import (
     ChatCompletion,
     ChatCompletionChunk,
     CompletionUsage,
+    T,
     decode_chunk,
 )
 from vllm_agent_sdk.types.events import (
@@ -56,7 +57,7 @@ _LINGER_S = 0.05
 class Opening:
     """What is needed to open a stream and to read it."""
 
-    __slots__ = ("choices", "max_event_bytes", "offered", "open", "request_id")
+    __slots__ = ("check", "choices", "max_event_bytes", "offered", "open", "request_id")
 
     def __init__(
         self,
@@ -66,8 +67,10 @@ class Opening:
         offered: frozenset[str] | None,
         max_event_bytes: int | None,
         request_id: str | None,
+        check: Callable[[ChatCompletion[Any]], None] | None = None,
     ) -> None:
         self.open = open
+        self.check = check
         self.choices = choices
         self.offered = offered
         self.max_event_bytes = max_event_bytes
@@ -355,7 +358,7 @@ class EventStream(WireStream[Event | Finished[Completed], Completed]):
         self._ready.append(Finished(completion, timing))
 
 
-class ChatStream(EventStream[Delta | ChoiceFinished, ChatCompletion[Any]]):
+class ChatStream(EventStream[Delta | ChoiceFinished, ChatCompletion[T]], Generic[T]):
     """The events of one chat completion, in order, `Finished` last.
 
     Use it as `async with … as stream: async for event in stream`. Nothing is sent before it is
@@ -363,7 +366,7 @@ class ChatStream(EventStream[Delta | ChoiceFinished, ChatCompletion[Any]]):
     """
 
     def __init__(self, opening: Opening) -> None:
-        folded = ChatAccumulator(opening.choices, opening.offered)
+        folded = ChatAccumulator(opening.choices, opening.offered, opening.check)
         super().__init__(opening, folded, lambda data: folded.push(decode_chunk(data)))
 
 
@@ -387,7 +390,7 @@ class ChatChunkStream(WireStream[ChatCompletionChunk, ChatCompletion[Any]]):
     """The wire's chunks of one chat completion (`create(stream=True)`), each with `.raw`."""
 
     def __init__(self, opening: Opening) -> None:
-        folded = ChatAccumulator(opening.choices, opening.offered)
+        folded = ChatAccumulator(opening.choices, opening.offered, opening.check)
 
         def items_of(data: bytes) -> list[ChatCompletionChunk]:
             chunk = decode_chunk(data).with_raw(data)

@@ -233,6 +233,15 @@ class ChatCompletion(msgspec.Struct, Generic[T], dict=True, omit_defaults=True):
         """Keep what is known beside the body: its bytes, the request's id, the tools offered."""
         vars(self).update(_raw=raw, _request_id=request_id, _offered=offered)
 
+    def set_parsed(self, value: Any) -> None:
+        """Keep the value that the reply was read as."""
+        vars(self)["_parsed"] = value
+
+    @property
+    def parsed(self) -> T | None:
+        """The first choice as a value of `response_type=`; `None` on a refusal or tool calls."""
+        return self.__dict__.get("_parsed")
+
     @property
     def raw(self) -> bytes:
         """The body as the server sent it; empty for a reply put together from a stream."""
