@@ -56,11 +56,13 @@ fuzz: $(VENV)/.stamp-dev ## the property tests with many random examples
 bench-quick: $(VENV)/.stamp-dev ## what the client costs beside a bare loop, in under a minute
 	@$(BIN)/python -m benchmarks.streaming --quick
 	@$(BIN)/python -m benchmarks.whole_replies --quick
+	@$(BIN)/python -m benchmarks.importing --quick
 
 bench: $(VENV)/.stamp-dev ## the same beside the peers
 	@$(PIP) -e '.[bench]'
 	@$(BIN)/python -m benchmarks.streaming
 	@$(BIN)/python -m benchmarks.whole_replies
+	@$(BIN)/python -m benchmarks.importing
 
 docs: $(VENV)/.stamp-dev ## write the generated pages anew
 	@$(BIN)/python tools/features_doc.py
