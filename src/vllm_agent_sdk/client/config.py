@@ -45,9 +45,12 @@ class Config:
         timeout: The clocks of a call.
         http: How HTTP is spoken.
         has_key: True if a key is sent.
+        proxy_for: Gives the proxy of an address, or `None`.
     """
 
-    __slots__ = ("authorization", "base_url", "has_key", "http", "model", "root_url", "timeout")
+    __slots__ = (
+        "authorization", "base_url", "has_key", "http", "model", "proxy_for", "root_url", "timeout",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -65,6 +68,14 @@ class Config:
         self.model = model
         self.timeout = timeout
         self.http = http
+        if http.unix_socket is not None:
+            for address in (self.base_url, self.root_url):
+                if not address.startswith("http://"):
+                    raise UsageError(
+                        f"HTTPOptions(unix_socket=…) and {address!r}: there is no TLS on a Unix "
+                        "socket; write the address with http://."
+                    )
+        self.proxy_for: Callable[[str], str | None] = lambda _url: http.proxy
         self.has_key = api_key is not None
         self.authorization: Callable[[], str] = lambda: f"Bearer {api_key}"
 
@@ -89,7 +100,8 @@ def resolve(
         env: The environment (default: the process's). These variables are read: `VLLM_BASE_URL`,
             `VLLM_API_BASE`, `OPENAI_BASE_URL`, `VLLM_API_KEY`, `OPENAI_API_KEY` (only where the
             address came from `OPENAI_BASE_URL`: a cloud's key must not go to another host),
-            `VLLM_MODEL`, `VLLM_TIMEOUT` (seconds in all).
+            `VLLM_MODEL`, `VLLM_TIMEOUT` (seconds in all); under `HTTPOptions(trust_env=True)` the
+            proxy variables.
         base_url: The server's address, in any form.
         api_key: The bearer key.
         model: The model for calls that name none.
@@ -109,13 +121,50 @@ def resolve(
             f"The key from {key_source} holds a line break, blank or other character that no HTTP "
             "header can carry; was it read from a file without stripping it?"
         )
-    return Config(
+    config = Config(
         normalise_url(url, source) if url else DEFAULT_BASE_URL,
         key,
         _first(("model=", model), ("VLLM_MODEL", env.get("VLLM_MODEL")))[0],
         _timeout(timeout, env.get("VLLM_TIMEOUT")),
         http or HTTPOptions(),
     )
+    if config.http.trust_env and config.http.proxy is None:
+        config.proxy_for = _proxies(env)
+    return config
+
+
+def _proxies(env: Mapping[str, str]) -> Callable[[str], str | None]:
+    """Read the proxy variables once; what is given holds their passwords, unseen."""
+
+    def read(name: str) -> tuple[str | None, str]:
+        names = [name, name.upper()]
+        if name == "http_proxy" and "REQUEST_METHOD" in env:
+            names.pop()  # under CGI a client's header `Proxy:` sets it
+        return _first(*((each, env.get(each)) for each in names))
+
+    known: dict[str, str | None] = {}
+    for scheme in ("http", "https"):
+        value, source = read(f"{scheme}_proxy")
+        if value is None:
+            value, source = read("all_proxy")
+        if value is not None:
+            value = value.strip() if "://" in value else f"http://{value.strip()}"
+            try:
+                HTTPOptions(proxy=value)
+            except UsageError:
+                raise UsageError(f"{source} is no address of an http or https proxy.") from None
+        known[scheme] = value
+    direct = [each.strip().lstrip(".").lower() for each in (read("no_proxy")[0] or "").split(",")]
+
+    def proxy_for(url: str) -> str | None:
+        parts = urlsplit(url)
+        names = (parts.hostname or "", parts.netloc.lower())  # without and with the port
+        for each in filter(None, direct):
+            if each == "*" or any(name == each or name.endswith(f".{each}") for name in names):
+                return None
+        return known[parts.scheme]
+
+    return proxy_for
 
 
 def _first(*options: tuple[str, str | None]) -> tuple[str | None, str]:

@@ -137,13 +137,26 @@ class AsyncVLLM:
     ) -> None:
         await self.aclose()
 
-    async def aclose(self) -> None:
-        """Close the connections; later calls raise `ClientClosedError`. Idempotent."""
+    async def aclose(self, drain: float = 0.0) -> None:
+        """Take no new calls (`ClientClosedError`), and close the connections. Idempotent.
+
+        Args:
+            drain: Seconds that calls and streams under way are given to end by themselves. Then
+                calls end in a `ClientClosedError`, and streams in a `StreamTruncatedError` with
+                what had come. Closing once more, with a shorter time, cuts the wait short.
+        """
+        if not drain >= 0:
+            raise UsageError(f"aclose(drain={drain!r}): give seconds, 0 or more.")
         self._closed = True
-        self._pipeline = None
-        transport, self._transport = self._transport, None
-        if transport is not None and self._given is None:
-            await transport.aclose()
+        pipeline = self._pipeline
+        try:
+            if pipeline is not None:
+                await pipeline.aclose(drain)
+        finally:
+            self._pipeline = None
+            transport, self._transport = self._transport, None
+            if transport is not None and self._given is None:
+                await transport.aclose()
 
     # ── what the resources are made of ───────────────────────────────────────────────────────────
 
@@ -344,7 +357,8 @@ def _loop_runs() -> bool:
 async def _http(config: Config) -> Transport:
     # aiohttp takes long to import: not on the loop.
     module = await asyncio.to_thread(importlib.import_module, _HTTP_MODULE)
-    transport: Transport = module.AiohttpTransport(config.http)
+    tls = await asyncio.to_thread(module.tls_context, config.http)
+    transport: Transport = module.AiohttpTransport(config.http, tls, config.proxy_for)
     return transport
 
 

@@ -6,32 +6,84 @@ cookies are kept, and idle connections go before the server closes them.
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import os
+import ssl
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import unquote
 
 import aiohttp
 from yarl import URL
 
 from vllm_agent_sdk.errors import ConnectError, ConnectTimeoutError, TransportError, VLLMError
 from vllm_agent_sdk.transport.base import Request
+from vllm_agent_sdk.transport.tls import tls_context
+from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.options import HTTPOptions
 
-__all__ = ["AiohttpTransport"]
+__all__ = ["AiohttpTransport", "tls_context"]
 
-#: What the connector calls when the request of this task has its connection.
-_connected: ContextVar[Callable[[], None] | None] = ContextVar("connected", default=None)
+
+class _Attempt:
+    """What the connector has to know of a request, and what it tells of it.
+
+    Attributes:
+        connected: Called when the request's connection is there.
+        timeout: Seconds that making one may take.
+        fresh: A connection was made; it is not one of the pool.
+    """
+
+    __slots__ = ("connected", "fresh", "timeout")
+
+    def __init__(self, request: Request) -> None:
+        self.connected = request.connected
+        self.timeout = request.connect_timeout
+        self.fresh = False
+
+
+#: The request that this task sends.
+_attempt: ContextVar[_Attempt] = ContextVar("attempt")
 _LOST = "The connection was lost before the reply was complete"
+_NAMELESS = "A server that demands a certificate ends TLS so; HTTPOptions(client_cert=…) gives it."
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Tells when a connection was had: the first-token clock starts there."""
+class _Connector(aiohttp.BaseConnector):
+    """Tells when a connection was had, and limits the time of making one (not of waiting for one).
+
+    The first-token clock starts when it was had.
+    """
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         connection = await super().connect(req, traces, timeout)
-        if (tell := _connected.get()) is not None:
+        if (tell := _attempt.get().connected) is not None:
             tell()
         return connection
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> Any:
+        # Name look-up, TLS and the proxy's answer are in it.
+        attempt = _attempt.get()
+        attempt.fresh = True
+        async with asyncio.timeout(attempt.timeout):
+            return await super()._create_connection(req, traces, timeout)
+
+
+class _TCPConnector(_Connector, aiohttp.TCPConnector):
+    pass
+
+
+class _UnixConnector(_Connector, aiohttp.UnixConnector):
+    pass
+
+
+class _Way(Fact, frozen=True):
+    """Where a request goes: its address, the proxy, and what the proxy is told."""
+
+    url: URL
+    proxy: URL | None = None
+    authorization: str | None = None
 
 
 class _Stream:
@@ -82,33 +134,60 @@ class AiohttpTransport:
     """Carries requests over pooled HTTP/1.1 connections (`Transport`).
 
     Make it inside a running loop; it belongs to that loop.
+
+    Args:
+        options: How HTTP is spoken.
+        tls: What `tls_context` gave for them, where it was called off the loop.
+        proxy_for: Gives the proxy of an address (default: `options.proxy` for all).
     """
 
-    def __init__(self, options: HTTPOptions) -> None:
+    def __init__(
+        self,
+        options: HTTPOptions,
+        tls: ssl.SSLContext | bool | None = None,
+        proxy_for: Callable[[str], str | None] | None = None,
+    ) -> None:
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=0, keepalive_timeout=options.keepalive_s),
+            connector=_connector(options, tls_context(options) if tls is None else tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_read=None),
             auto_decompress=True,
             skip_auto_headers=("User-Agent", "Content-Type"),
         )
-        self._urls: dict[str, URL] = {}
-        self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        # aiohttp sends a GET again by itself when a pooled connection turns out to be closed. That
+        # is switched off: RetryPolicy repeats it, counts it, and can be told not to.
+        self._session._retry_connection = False
+        self._proxy_for = proxy_for or (lambda _url: options.proxy)
+        self._socket = options.unix_socket
+        self._has_cert = options.client_cert is not None
+        self._ways: dict[str, _Way] = {}
 
     async def send(self, request: Request) -> _Stream:
         """Send a request and wait for the reply's head."""
-        _connected.set(request.connected)
+        way = self._way(request.url)
+        headers, proxy_headers = request.headers, None
+        if way.authorization is not None:
+            told = {"Proxy-Authorization": way.authorization}
+            if way.url.scheme == "https":
+                proxy_headers = told  # with CONNECT; the server must not see it
+            else:
+                headers = {**headers, **told}
+        attempt = _Attempt(request)
+        _attempt.set(attempt)
         try:
             response = await self._session.request(
                 request.method,
-                self._url(request.url),
+                way.url,
                 data=request.body,
-                headers=request.headers,
+                headers=headers,
+                proxy=way.proxy,
+                proxy_headers=proxy_headers,
                 allow_redirects=False,
-                timeout=self._timeout(request.connect_timeout),
             )
         except (aiohttp.ClientError, OSError) as cause:
-            failure = _mapped(cause, request)
+            failure = _mapped(cause, request, self._place(way))
+            if type(failure) is TransportError and attempt.fresh and self._nameless(way):
+                failure = TransportError(f"{failure.message} {_NAMELESS}")
             if not isinstance(cause, aiohttp.ClientResponseError):
                 raise failure from cause
         else:
@@ -119,44 +198,85 @@ class AiohttpTransport:
         """Close all connections."""
         await self._session.close()
 
-    def _url(self, url: str) -> URL:
-        known = self._urls.get(url)
+    def _way(self, url: str) -> _Way:
+        known = self._ways.get(url)
         if known is None:
             # A client has few addresses; a bound keeps a mistake from becoming a leak.
-            if len(self._urls) > 256:
-                self._urls.clear()
-            known = self._urls[url] = URL(url, encoded=True)
+            if len(self._ways) > 256:
+                self._ways.clear()
+            known = self._ways[url] = _way(URL(url, encoded=True), self._proxy_for(url))
         return known
 
-    def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
-        known = self._timeouts.get(connect)
-        if known is None:
-            known = aiohttp.ClientTimeout(total=None, sock_read=None, connect=connect)
-            self._timeouts = {connect: known}
-        return known
+    def _nameless(self, way: _Way) -> bool:
+        """Whether TLS is spoken without a certificate of the client's."""
+        return way.url.scheme == "https" and not self._has_cert
+
+    def _place(self, way: _Way) -> str:
+        """Say where a connection was to be made."""
+        origin = str(way.url.origin())
+        if self._socket is not None:
+            return f"{origin} on the Unix socket {os.fspath(self._socket)!r}"
+        return origin if way.proxy is None else f"{origin} by the proxy {way.proxy.origin()}"
 
 
-def _mapped(cause: Exception, request: Request) -> VLLMError:
-    """Say what went wrong before the reply's head came."""
-    origin = str(URL(request.url).origin())
+def _connector(options: HTTPOptions, tls: ssl.SSLContext | bool) -> aiohttp.BaseConnector:
+    connections = options.max_connections or 0
+    per_server = options.max_connections_per_server or 0
+    if options.unix_socket is not None:
+        return _UnixConnector(
+            os.fspath(options.unix_socket),
+            limit=connections,
+            limit_per_host=per_server,
+            keepalive_timeout=options.keepalive_s,
+        )
+    return _TCPConnector(
+        ssl=tls,
+        limit=connections,
+        limit_per_host=per_server,
+        keepalive_timeout=options.keepalive_s,
+    )
+
+
+def _way(url: URL, proxy: str | None) -> _Way:
+    if proxy is None:
+        return _Way(url)
+    # User and password go by header: aiohttp's errors show a proxy's whole address.
+    address = URL(proxy)
+    if address.raw_user is None and address.raw_password is None:
+        return _Way(url, address.origin())
+    pair = f"{unquote(address.raw_user or '')}:{unquote(address.raw_password or '')}"
+    told = "Basic " + base64.b64encode(pair.encode()).decode()
+    return _Way(url, address.origin(), told)
+
+
+def _mapped(cause: Exception, request: Request, place: str) -> VLLMError:
+    """Say what went wrong before the reply's head came; `place` is where it was to go."""
     if isinstance(cause, (aiohttp.ConnectionTimeoutError, TimeoutError)):
         return ConnectTimeoutError(
-            f"No connection to {origin} within {request.connect_timeout} s. Is the server running, "
+            f"No connection to {place} within {request.connect_timeout} s. Is the server running, "
             "and is the address right? Timeout(connect=…) sets the limit."
         )
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
         return ConnectError(
-            f"The certificate of {origin} cannot be trusted: {cause.certificate_error}.",
+            f"The certificate of {place} cannot be trusted: {cause.certificate_error}. "
+            "HTTPOptions(ca=…) names the authority that signed it.",
             retryable=False,
         )
     if isinstance(cause, aiohttp.ClientConnectorSSLError):
-        return ConnectError(f"No TLS with {origin}: {cause.os_error}.", retryable=False)
+        return ConnectError(f"No TLS with {place}: {cause.os_error}.", retryable=False)
+    if isinstance(cause, aiohttp.ClientHttpProxyError):
+        return ConnectError(
+            f"No connection to {place}: the proxy answered {cause.status} {cause.message}.",
+            retryable=cause.status in {502, 503, 504},
+        )
     if isinstance(cause, aiohttp.ClientConnectorDNSError):
-        host = URL(request.url).host
-        return ConnectError(f"The host name {host!r} is not known. Check base_url.")
+        name, source = (URL(request.url).host, "base_url")
+        if " by the proxy " in place:
+            name, source = (cause.host, "HTTPOptions(proxy=…)")
+        return ConnectError(f"The host name {name!r} is not known. Check {source}.")
     if isinstance(cause, aiohttp.ClientConnectorError):
         return ConnectError(
-            f"No connection to {origin}: {cause.os_error.strerror or cause.os_error}. Is the "
+            f"No connection to {place}: {cause.os_error.strerror or cause.os_error}. Is the "
             "server running, and is base_url right? `vllm-agent serve` starts one."
         )
     if isinstance(cause, aiohttp.ClientResponseError):

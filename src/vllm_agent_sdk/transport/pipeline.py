@@ -17,6 +17,7 @@ from vllm_agent_sdk.errors import ProtocolError, UsageError, VLLMError
 from vllm_agent_sdk.transport.base import ByteStream, Request, Transport
 from vllm_agent_sdk.transport.guard import Admission, Booking, Guard
 from vllm_agent_sdk.transport.open_stream import Clock, OpenStream, total_expired
+from vllm_agent_sdk.transport.underway import Underway
 from vllm_agent_sdk.types._codec import Record
 from vllm_agent_sdk.types.options import Timeout
 
@@ -78,6 +79,11 @@ class Pipeline:
     def __init__(self, transport: Transport, guard: Guard) -> None:
         self._transport = transport
         self._guard = guard
+        self._underway = Underway()
+
+    async def aclose(self, drain: float) -> None:
+        """Wait up to `drain` seconds for what is under way, then end it. Repeatable."""
+        await self._underway.end(drain)
 
     async def fetch(self, call: Call) -> Whole:
         """Get a whole reply.
@@ -86,9 +92,11 @@ class Pipeline:
             TransportError: It was lost on the way, or took longer than `timeout.total`.
             ServerError: The server answered with an error status.
         """
+        scope = asyncio.timeout(call.timeout.total)
         try:
-            async with asyncio.timeout(call.timeout.total):
-                return await self._guard.run(call.booking, partial(self._whole, call))
+            with self._underway.call(scope):
+                async with scope:
+                    return await self._guard.run(call.booking, partial(self._whole, call))
         except VLLMError as error:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
         except TimeoutError:
@@ -113,9 +121,11 @@ class Pipeline:
             ProtocolError: The reply is no event stream.
         """
         clock = Clock(asyncio.get_running_loop(), call.timeout)
+        scope = asyncio.timeout_at(clock.deadline)
         try:
-            async with asyncio.timeout_at(clock.deadline):
-                return await self._guard.run(call.booking, partial(self._stream, call, clock))
+            with self._underway.call(scope):
+                async with scope:
+                    return await self._guard.run(call.booking, partial(self._stream, call, clock))
         except VLLMError as error:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
         except TimeoutError:
@@ -144,7 +154,7 @@ class Pipeline:
         except TimeoutError:
             raise clock.expired() from None
         await _check_kind(stream, call)
-        return OpenStream(stream, clock, admission.release)
+        return self._underway.stream(stream, clock, admission.release)
 
 
 def _without_key(body: bytes, call: Call) -> bytes:

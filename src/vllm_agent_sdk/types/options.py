@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types._codec import Record
 
 __all__ = ["Breaker", "HTTPOptions", "Limits", "RetryPolicy", "Sampling", "Timeout"]
 
+FilePath = str | os.PathLike[str]
 TurnMode = Literal["auto", "plain", "native", "required", "guided", "envelope"]
 
 
@@ -89,7 +93,19 @@ class HTTPOptions(Record, frozen=True):
     """How the client speaks HTTP.
 
     Attributes:
+        max_connections: Connections at once, to all addresses together; calls wait for a free one,
+            and their total time counts (None: no limit).
+        max_connections_per_server: The same for each address (None: no limit).
         keepalive_s: Seconds an idle connection is kept (4; vLLM closes its own after 5).
+        verify: Check the server's certificate (True). `False` lets anybody answer in its place.
+        ca: The authority to trust instead of the system's: a PEM file, or a folder as OpenSSL
+            hashes it (None: the system's).
+        client_cert: A PEM file with a certificate and its key, or the two files, for servers that
+            demand one (None).
+        proxy: `http://[user:password@]host:port`, or `https://` (None).
+        trust_env: Take the proxy from `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, in
+            small or capital letters, where `proxy` is not given (False).
+        unix_socket: The path of a socket to connect to instead of the address's host (None).
         root_url: Where the routes outside `/v1` live (None: the base URL without `/v1`).
         max_request_bytes: A larger body is refused before it is sent (None: no limit).
         max_response_bytes: Bytes of a whole reply, or of one event of a stream, that are read at
@@ -102,7 +118,15 @@ class HTTPOptions(Record, frozen=True):
         breaker: When a server that keeps failing is left alone; `None` never.
     """
 
+    max_connections: int | None = None
+    max_connections_per_server: int | None = None
     keepalive_s: float = 4.0
+    verify: bool = True
+    ca: FilePath | None = None
+    client_cert: FilePath | tuple[FilePath, FilePath] | None = None
+    proxy: str | None = None
+    trust_env: bool = False
+    unix_socket: FilePath | None = None
     root_url: str | None = None
     max_request_bytes: int | None = None
     max_response_bytes: int | None = None
@@ -115,6 +139,8 @@ class HTTPOptions(Record, frozen=True):
         """Refuse what cannot work."""
         _positive(
             "HTTPOptions",
+            max_connections=self.max_connections,
+            max_connections_per_server=self.max_connections_per_server,
             keepalive_s=self.keepalive_s,
             max_request_bytes=self.max_request_bytes,
             max_concurrency=self.max_concurrency,
@@ -122,6 +148,89 @@ class HTTPOptions(Record, frozen=True):
             tokens_per_min=self.tokens_per_min,
             max_response_bytes=self.max_response_bytes,
         )
+        self._check_tls()
+        if self.proxy is not None:
+            _check_proxy(self.proxy)
+        if self.unix_socket is not None:
+            self._check_unix_socket()
+
+    def _check_tls(self) -> None:
+        if not isinstance(self.verify, bool):
+            raise UsageError("HTTPOptions(verify=…) takes True or False; ca=… names an authority.")
+        if self.ca is not None:
+            if not self.verify:
+                raise UsageError("HTTPOptions(verify=False, ca=…): without a check no ca is used.")
+            _there("ca", self.ca)
+        for file in self.cert_files():
+            _there("client_cert", file)
+
+    def _check_unix_socket(self) -> None:
+        given = {
+            "proxy": self.proxy is not None,
+            "trust_env": self.trust_env,
+            "ca": self.ca is not None,
+            "client_cert": self.client_cert is not None,
+            "verify=False": not self.verify,
+        }
+        for name, clash in given.items():
+            if clash:
+                what = "proxy" if name in {"proxy", "trust_env"} else "TLS"
+                raise UsageError(
+                    f"HTTPOptions(unix_socket=…) and {name}: there is no {what} on a Unix socket."
+                )
+
+    def cert_files(self) -> tuple[FilePath, ...]:
+        """Give the files of the client certificate: none, one, or certificate and key."""
+        cert = self.client_cert
+        if cert is None:
+            return ()
+        if not isinstance(cert, tuple):
+            return (cert,)
+        if len(cert) != 2:
+            raise UsageError("HTTPOptions(client_cert=…) takes one file, or (certificate, key).")
+        return cert
+
+    def __repr__(self) -> str:
+        fields = (f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"HTTPOptions({', '.join(fields)})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # A proxy's user and password are never shown.
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        if self.proxy is not None:
+            shown["proxy"] = without_user(self.proxy)
+        return list(shown.items())
+
+
+def _there(name: str, path: FilePath) -> None:
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(f"HTTPOptions({name}=…) takes a path, not {type(path).__name__}.")
+    if not Path(path).exists():
+        raise UsageError(f"HTTPOptions({name}=…): there is no {os.fspath(path)!r}.")
+
+
+def _check_proxy(proxy: str) -> None:
+    """Refuse what is no proxy's address; the message does not repeat its password."""
+    try:
+        parts = urlsplit(proxy)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        _ = parts.port
+    except (ValueError, AttributeError):
+        usable = False
+    if not usable:
+        raise UsageError(
+            "HTTPOptions(proxy=…) takes an address like 'http://proxy.example:3128' (http or "
+            "https; SOCKS is not spoken)."
+        )
+
+
+def without_user(address: str) -> str:
+    """Give an address with `***` in the place of its user and password."""
+    before, at, after = address.rpartition("@")
+    if not at:
+        return address
+    scheme, slashes, _ = before.partition("://")
+    return f"{scheme}{slashes}***@{after}" if slashes else f"***@{after}"
 
 
 class Sampling(Record, frozen=True, omit_defaults=True):

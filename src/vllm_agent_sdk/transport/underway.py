@@ -1,0 +1,82 @@
+"""What a client has under way: it is waited for when the client closes, and then ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+
+from vllm_agent_sdk.errors import ClientClosedError, TransportError
+from vllm_agent_sdk.transport.base import ByteStream
+from vllm_agent_sdk.transport.open_stream import Clock, OpenStream
+
+__all__ = ["Underway"]
+
+#: Seconds that calls are given to fall over once they are ended.
+_FALL_S = 1.0
+
+
+class Underway:
+    """Calls that wait for a reply, and streams that are open."""
+
+    def __init__(self) -> None:
+        self._calls: set[asyncio.Timeout] = set()
+        self._ended: set[asyncio.Timeout] = set()
+        self._streams: set[OpenStream] = set()
+        self._changed = asyncio.Event()
+
+    @contextlib.contextmanager
+    def call(self, scope: asyncio.Timeout) -> Iterator[None]:
+        """Hold a call, whose `scope` is entered inside.
+
+        Raises:
+            ClientClosedError: It was ended, because the client closed.
+        """
+        self._calls.add(scope)
+        try:
+            yield
+        except TimeoutError:
+            if scope in self._ended:
+                raise ClientClosedError("The client was closed while the call ran.") from None
+            raise
+        finally:
+            self._calls.discard(scope)
+            self._ended.discard(scope)
+            self._changed.set()
+
+    def stream(self, stream: ByteStream, clock: Clock, closed: Callable[[], None]) -> OpenStream:
+        """Open a stream and hold it until it is over."""
+
+        def over() -> None:
+            self._streams.discard(opened)
+            self._changed.set()
+            closed()
+
+        opened = OpenStream(stream, clock, over)
+        self._streams.add(opened)
+        return opened
+
+    async def end(self, after: float) -> None:
+        """Wait up to `after` seconds until nothing is under way, then end what is."""
+        try:
+            await self._empty(after)
+        finally:
+            self._abort()
+            await self._empty(_FALL_S)
+
+    async def _empty(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._calls or self._streams:
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    def _abort(self) -> None:
+        for stream in list(self._streams):
+            stream.abort(TransportError("The connection was lost: the client was closed."))
+        now = asyncio.get_running_loop().time()
+        for scope in self._calls:
+            # One that expires at this moment ends anyway.
+            with contextlib.suppress(RuntimeError):
+                scope.reschedule(now)
+                self._ended.add(scope)
