@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
 
 from vllm_agent_sdk import (
+    AsyncVLLM,
     ChatCompletion,
     ConstraintIgnoredError,
     Finished,
+    OutputStalledError,
     OutputValidationError,
     UsageError,
 )
 from vllm_agent_sdk.testing import Reply
 
-from .support import HI, WAYS, WEATHER, served
+from .support import HI, WAYS, WEATHER, FixedTransport, served
 
 ROME = '{"name": "Rome", "people": 3}'
 CHOICE: Any = {"choice": ["red", "green"]}
@@ -140,3 +143,41 @@ async def test_a_choice_that_is_not_met_is_an_error_whole_and_streamed() -> None
     async with served(Reply.text("red")) as (_, vllm):
         kept = await vllm.chat.completions.create(messages=HI, structured_outputs=CHOICE)
     assert kept.text == "red"
+
+
+def sse(*texts: str) -> list[bytes]:
+    """One event a text, unfinished."""
+    chunks = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts]
+    return [b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks]
+
+
+@pytest.mark.feature("O-15")
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        {"response_type": City},
+        {"response_format": {"type": "json_object"}},
+        {"structured_outputs": {"json": {}}},
+    ],
+)
+async def test_endless_white_space_is_cut_and_the_socket_closed(constraint: dict[str, Any]) -> None:
+    transport = FixedTransport(*sse('{"name":', *[" " * 10] * 20))
+    async with AsyncVLLM("http://fixed", model="m", transport=transport) as vllm:
+        stream = vllm.chat.completions.stream(messages=HI, **constraint)
+        with pytest.raises(OutputStalledError) as caught:
+            await stream.final()
+        (sent,) = transport.streams
+        assert sent.closed == 1
+        assert await sent.receive()  # the rest was not read
+    assert caught.value.partial.text == '{"name":' + " " * 70
+    assert caught.value.request_id is not None
+
+
+@pytest.mark.feature("O-15")
+async def test_white_space_is_kept_in_whole_and_in_free_replies() -> None:
+    spaces = "{" + " " * 100 + "}"
+    async with served(Reply.text(spaces), way="socket") as (_, vllm):
+        form: Any = {"messages": HI, "response_format": {"type": "json_object"}}
+        whole = await vllm.chat.completions.create(**form)
+        free = await vllm.chat.completions.stream(messages=HI).final()
+    assert whole.text == free.text == spaces

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm_agent_sdk._core.failures import stream_failure
+from vllm_agent_sdk._core.stall import StallGuard
+from vllm_agent_sdk._core.think import ThinkSplitter
 from vllm_agent_sdk.errors import StreamTruncatedError
 from vllm_agent_sdk.types.chat import (
     ChatChoice,
@@ -56,8 +58,8 @@ class _Choice:
     """A choice as it comes in."""
 
     __slots__ = (
-        "by_index", "calls", "finish_reason", "logprobs", "reasoning", "refusal", "stop_reason",
-        "text", "token_ids",
+        "by_index", "calls", "finish_reason", "logprobs", "reasoning", "refusal", "stall",
+        "stop_reason", "text", "think", "token_ids",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -70,6 +72,8 @@ class _Choice:
         self.stop_reason: int | str | None = None
         self.logprobs: list[Any] = []
         self.token_ids: list[int] | None = None
+        self.think: ThinkSplitter | None = None
+        self.stall: StallGuard | None = None
 
     def place(self, entry: ChatToolCall) -> int:
         """Find the call an entry belongs to, or open a new one; give its position."""
@@ -99,6 +103,8 @@ class ChatAccumulator:
         offered: The names of the tools that may be called; a call of another is `unexpected`.
             `None` for unknown.
         check: Checks the whole reply at the end; raises what is wrong with it.
+        constrained: The text is constrained: endless white space ends it.
+        think_tags: `<think>…</think>` at the beginning of the text is reasoning.
     """
 
     def __init__(
@@ -106,10 +112,15 @@ class ChatAccumulator:
         choices: int = 1,
         offered: frozenset[str] | None = None,
         check: Callable[[ChatCompletion[Any]], None] | None = None,
+        constrained: bool = False,
+        *,
+        think_tags: bool = False,
     ) -> None:
         self._expected = choices
         self._offered = offered
         self._check = check
+        self._constrained = constrained
+        self._think_tags = think_tags
         self._choices: dict[int, _Choice] = {}
         self._head = ChatCompletionChunk()
         self._fingerprint: str | None = None
@@ -128,6 +139,7 @@ class ChatAccumulator:
 
         Raises:
             StreamFailedError: The chunk is the server's error frame.
+            OutputStalledError: A constrained reply writes nothing but white space.
         """
         if chunk.error is not None:
             raise stream_failure(chunk.error)
@@ -150,7 +162,7 @@ class ChatAccumulator:
         index = part.index
         choice = self._choices.get(index)
         if choice is None:
-            choice = self._choices[index] = _Choice()
+            choice = self._choices[index] = self._new_choice()
         delta = part.delta
         if delta is not None:
             reasoning = delta.reasoning or delta.reasoning_content
@@ -159,8 +171,13 @@ class ChatAccumulator:
                 events.append(ReasoningDelta(reasoning, index))
             text = delta.content
             if text:
-                choice.text.append(text)
-                events.append(TextDelta(text, index))
+                if choice.think is not None:
+                    self._add(choice, choice.think.push(text), index, events)
+                else:
+                    choice.text.append(text)
+                    events.append(TextDelta(text, index))
+                if choice.stall is not None:
+                    choice.stall.push(text)
             if delta.refusal:
                 choice.refusal.append(delta.refusal)
                 events.append(RefusalDelta(delta.refusal, index))
@@ -171,11 +188,36 @@ class ChatAccumulator:
         if part.logprobs is not None:
             choice.logprobs.append(part.logprobs)
         if part.finish_reason is not None and choice.finish_reason is None:
-            choice.finish_reason = part.finish_reason
-            choice.stop_reason = part.stop_reason
-            for position, _ in enumerate(choice.calls):
-                events.append(ToolCallReady(self._call(choice, position), index))
-            events.append(ChoiceFinished(part.finish_reason, part.stop_reason, index))
+            self._finish_choice(choice, part, events)
+
+    def _finish_choice(self, choice: _Choice, part: ChunkChoice, events: list[StreamEvent]) -> None:
+        choice.finish_reason = part.finish_reason
+        choice.stop_reason = part.stop_reason
+        if choice.think is not None:
+            self._add(choice, choice.think.close(), part.index, events)
+        for position, _ in enumerate(choice.calls):
+            events.append(ToolCallReady(self._call(choice, position), part.index))
+        events.append(ChoiceFinished(part.finish_reason or "", part.stop_reason, part.index))
+
+    def _new_choice(self) -> _Choice:
+        choice = _Choice()
+        if self._think_tags:
+            choice.think = ThinkSplitter()
+        if self._constrained:
+            choice.stall = StallGuard()
+        return choice
+
+    @staticmethod
+    def _add(
+        choice: _Choice, pieces: list[tuple[str, str]], index: int, events: list[StreamEvent]
+    ) -> None:
+        for reasoning, text in pieces:
+            if reasoning:
+                choice.reasoning.append(reasoning)
+                events.append(ReasoningDelta(reasoning, index))
+            else:
+                choice.text.append(text)
+                events.append(TextDelta(text, index))
 
     @staticmethod
     def _push_calls(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from typing_extensions import TypeForm
 
-from vllm_agent_sdk._core.constraints import reply_check
+from vllm_agent_sdk._core.chat_stream import ChatAccumulator
+from vllm_agent_sdk._core.constraints import constraint_of, reply_check
 from vllm_agent_sdk.client.requests import chat_body, offered_tools
 from vllm_agent_sdk.client.streams import ChatChunkStream, ChatStream, Opening
 from vllm_agent_sdk.errors import OutputError, ProtocolError, UsageError
@@ -107,7 +108,7 @@ class ChatCompletions:
         if stream:
             if response_type is not None:
                 raise UsageError("response_type= gives no chunks: use stream(response_type=…).")
-            return await ChatChunkStream(self._opening(messages, params)).opened()
+            return await ChatChunkStream(*self._opening(messages, params)).opened()
         body, check = self._request(messages, params, response_type, stream=False)
         offered = offered_tools(body)
         call = await self._client.chat_call(body, params)
@@ -169,7 +170,7 @@ class ChatCompletions:
             UsageError: A keyword cannot work; nothing was sent.
         """
         usage = {"include_usage": True}
-        return ChatStream(self._opening(messages, params, usage, response_type))
+        return ChatStream(*self._opening(messages, params, usage, response_type))
 
     def _request(
         self,
@@ -209,7 +210,7 @@ class ChatCompletions:
         params: ChatParams,
         options: dict[str, Any] | None = None,
         response_type: Any = None,
-    ) -> Opening:
+    ) -> tuple[Opening, ChatAccumulator]:
         client = self._client
         body, check = self._request(messages, params, response_type, stream=True)
         if options is not None and "stream_options" not in body:
@@ -221,14 +222,16 @@ class ChatCompletions:
             return await client.open(call)
 
         beams = body.get("use_beam_search")
-        return Opening(
+        choices, offered = 1 if beams else (body.get("n") or 1), offered_tools(body)
+        kind = (constraint_of(body) or (None,))[0]
+        opening = Opening(
             open_stream,
-            choices=1 if beams else (body.get("n") or 1),
-            offered=offered_tools(body),
+            choices=choices,
+            offered=offered,
             max_event_bytes=client.http_options.max_response_bytes,
             request_id=request_id,
-            check=check,
         )
+        return opening, ChatAccumulator(choices, offered, check, kind not in {None, "choice"})
 
 
 class Chat:

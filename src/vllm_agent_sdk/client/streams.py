@@ -57,7 +57,7 @@ _LINGER_S = 0.05
 class Opening:
     """What is needed to open a stream and to read it."""
 
-    __slots__ = ("check", "choices", "max_event_bytes", "offered", "open", "request_id")
+    __slots__ = ("choices", "max_event_bytes", "offered", "open", "request_id")
 
     def __init__(
         self,
@@ -67,10 +67,8 @@ class Opening:
         offered: frozenset[str] | None,
         max_event_bytes: int | None,
         request_id: str | None,
-        check: Callable[[ChatCompletion[Any]], None] | None = None,
     ) -> None:
         self.open = open
-        self.check = check
         self.choices = choices
         self.offered = offered
         self.max_event_bytes = max_event_bytes
@@ -365,8 +363,7 @@ class ChatStream(EventStream[Delta | ChoiceFinished, ChatCompletion[T]], Generic
     entered or iterated.
     """
 
-    def __init__(self, opening: Opening) -> None:
-        folded = ChatAccumulator(opening.choices, opening.offered, opening.check)
+    def __init__(self, opening: Opening, folded: ChatAccumulator) -> None:
         super().__init__(opening, folded, lambda data: folded.push(decode_chunk(data)))
 
 
@@ -389,9 +386,7 @@ class TextDeltas:
 class ChatChunkStream(WireStream[ChatCompletionChunk, ChatCompletion[Any]]):
     """The wire's chunks of one chat completion (`create(stream=True)`), each with `.raw`."""
 
-    def __init__(self, opening: Opening) -> None:
-        folded = ChatAccumulator(opening.choices, opening.offered, opening.check)
-
+    def __init__(self, opening: Opening, folded: ChatAccumulator) -> None:
         def items_of(data: bytes) -> list[ChatCompletionChunk]:
             chunk = decode_chunk(data).with_raw(data)
             folded.push(chunk)
