@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
+import msgspec
 import pydantic
 import pytest
 
@@ -25,6 +27,19 @@ COLD: Any = {"messages": ASK, "temperature": 0, "max_tokens": 96}
 class Sky:
     colour: Literal["blue", "green"]
     day: bool
+
+
+class Colour(enum.Enum):
+    BLUE = "blue"
+    GREEN = "green"
+
+
+class Struct(msgspec.Struct):
+    colour: Colour
+
+
+class Keys(TypedDict):
+    colour: Colour
 
 
 class Suns(pydantic.BaseModel):
@@ -104,3 +119,24 @@ async def test_all_forms_of_constraints_are_kept(vllm: AsyncVLLM) -> None:
     assert re.fullmatch(r"<sky>\s*\{.*\}\s*</sky>", tagged, re.DOTALL)
     text = json.dumps({"type": "structural_tag", "format": tag})
     assert (await said(structured_outputs={"structural_tag": text})).startswith("<sky>")
+
+
+@pytest.mark.feature("O-02")
+async def test_enums_structs_and_keys_are_read(vllm: AsyncVLLM) -> None:
+    create = vllm.chat.completions.create
+    assert (await create(**COLD, response_type=Colour)).parsed in Colour
+    struct = (await create(**COLD, response_type=Struct)).parsed
+    assert isinstance(struct, Struct)
+    assert struct.colour in Colour
+    keys = (await create(**COLD, response_type=Keys)).parsed
+    assert keys is not None
+    assert keys["colour"] in Colour
+
+
+@pytest.mark.feature("O-02")
+async def test_what_the_server_takes_and_does_not_enforce_is_named(vllm: AsyncVLLM) -> None:
+    schema = {"enum": [1], "not": {"enum": [1]}}
+    with pytest.raises(OutputValidationError) as caught:
+        await vllm.chat.completions.create(**COLD, response_type=schema)
+    assert caught.value.unenforced == ("not",)
+    assert caught.value.partial.text == "1"
