@@ -81,7 +81,7 @@ class CompletionParams(TypedDict, total=False):
         return_tokens_as_token_ids: Write tokens in log probabilities as `token_id:N`.
         return_token_ids: Report the token ids of prompt and reply.
         routed_experts_prompt_start: Prompt tokens to leave out of the routed experts.
-        cache_salt: 1 to 1024 characters that keep the prefix cache apart.
+        cache_salt: 1 to 128 characters that keep the prefix cache apart.
         kv_transfer_params: For disaggregated serving.
         ec_transfer_params: The same, for encoder caches.
         vllm_xargs: For extensions of the server.
