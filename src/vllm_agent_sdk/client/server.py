@@ -49,7 +49,7 @@ class Models:
         """List the models, LoRA adapters among them."""
         whole = await self._client.get("/models", timeout=timeout)
         models = decode_models(whole)
-        vars(models)["_raw"] = whole
+        models.attach(whole, None)
         return models
 
     async def retrieve(self, id: str, *, timeout: Timeout | float | None = None) -> ModelInfo:

@@ -22,6 +22,7 @@ from vllm_agent_sdk.types.messages import (
     ToolCall,
 )
 from vllm_agent_sdk.types.options import Timeout
+from vllm_agent_sdk.types.reply import WireReply
 
 __all__ = [
     "ChatChoice",
@@ -206,7 +207,7 @@ class ChatChoice(msgspec.Struct, omit_defaults=True):
     routed_experts: Any = None
 
 
-class ChatCompletion(msgspec.Struct, Generic[T], dict=True, omit_defaults=True):
+class ChatCompletion(WireReply, Generic[T], dict=True, omit_defaults=True):
     """A whole reply: OpenAI's shape, vLLM's extras, and the short way to what one mostly wants.
 
     Attributes:
@@ -218,7 +219,7 @@ class ChatCompletion(msgspec.Struct, Generic[T], dict=True, omit_defaults=True):
     object: str = "chat.completion"
     created: int = 0
     model: str = ""
-    choices: list[ChatChoice] = []
+    choices: list[ChatChoice] = msgspec.field(default_factory=list[ChatChoice])
     service_tier: str | None = None
     system_fingerprint: str | None = None
     usage: CompletionUsage | None = None
@@ -229,10 +230,6 @@ class ChatCompletion(msgspec.Struct, Generic[T], dict=True, omit_defaults=True):
     ec_transfer_params: Any = None
     metrics: Any = None
 
-    def attach(self, raw: bytes, request_id: str | None, offered: frozenset[str] | None) -> None:
-        """Keep what is known beside the body: its bytes, the request's id, the tools offered."""
-        vars(self).update(_raw=raw, _request_id=request_id, _offered=offered)
-
     def set_parsed(self, value: Any) -> None:
         """Keep the value that the reply was read as."""
         vars(self)["_parsed"] = value
@@ -241,26 +238,6 @@ class ChatCompletion(msgspec.Struct, Generic[T], dict=True, omit_defaults=True):
     def parsed(self) -> T | None:
         """The first choice as a value of `response_type=`; `None` on a refusal or tool calls."""
         return self.__dict__.get("_parsed")
-
-    @property
-    def raw(self) -> bytes:
-        """The body as the server sent it; empty for a reply put together from a stream."""
-        raw: bytes = self.__dict__.get("_raw", b"")
-        return raw
-
-    @property
-    def request_id(self) -> str | None:
-        """The `X-Request-Id` that was sent with the request."""
-        return self.__dict__.get("_request_id")
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """The keys of the body that this class does not know, at any level."""
-        if "_extra" not in self.__dict__:
-            raw = self.raw
-            vars(self)["_extra"] = _codec.unknown_keys(_codec.decode(raw), self) if raw else {}
-        extra: dict[str, Any] = self.__dict__["_extra"]
-        return extra
 
     @property
     def _message(self) -> ChatMessage:

@@ -14,6 +14,7 @@ import msgspec
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import CALL_KEYWORDS, CompletionUsage, StreamOptions
 from vllm_agent_sdk.types.options import Timeout
+from vllm_agent_sdk.types.reply import WireReply
 
 __all__ = [
     "Completion",
@@ -179,7 +180,7 @@ class CompletionChoice(msgspec.Struct, omit_defaults=True):
     routed_experts: Any = None
 
 
-class Completion(msgspec.Struct, dict=True, omit_defaults=True):
+class Completion(WireReply, dict=True, omit_defaults=True):
     """A whole reply: OpenAI's shape, vLLM's extras, and the short way to what one mostly wants.
 
     Attributes:
@@ -191,39 +192,13 @@ class Completion(msgspec.Struct, dict=True, omit_defaults=True):
     object: str = "text_completion"
     created: int = 0
     model: str = ""
-    choices: list[CompletionChoice] = []
+    choices: list[CompletionChoice] = msgspec.field(default_factory=list[CompletionChoice])
     service_tier: str | None = None
     system_fingerprint: str | None = None
     usage: CompletionUsage | None = None
     kv_transfer_params: Any = None
     ec_transfer_params: Any = None
     metrics: Any = None
-
-    def attach(
-        self, raw: bytes, request_id: str | None, offered: frozenset[str] | None = None
-    ) -> None:
-        """Keep what is known beside the body: its bytes and the request's id."""
-        vars(self).update(_raw=raw, _request_id=request_id)
-
-    @property
-    def raw(self) -> bytes:
-        """The body as the server sent it; empty for a reply put together from a stream."""
-        raw: bytes = self.__dict__.get("_raw", b"")
-        return raw
-
-    @property
-    def request_id(self) -> str | None:
-        """The `X-Request-Id` that was sent with the request."""
-        return self.__dict__.get("_request_id")
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """The keys of the body that this class does not know, at any level."""
-        if "_extra" not in self.__dict__:
-            raw = self.raw
-            vars(self)["_extra"] = _codec.unknown_keys(_codec.decode(raw), self) if raw else {}
-        extra: dict[str, Any] = self.__dict__["_extra"]
-        return extra
 
     @property
     def text(self) -> str:

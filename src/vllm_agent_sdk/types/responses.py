@@ -22,6 +22,7 @@ from vllm_agent_sdk.types.messages import (
     ToolCall,
 )
 from vllm_agent_sdk.types.options import Timeout
+from vllm_agent_sdk.types.reply import WireReply
 from vllm_agent_sdk.types.responses_items import ResponseItem
 
 __all__ = [
@@ -190,7 +191,7 @@ class IncompleteDetails(msgspec.Struct, omit_defaults=True):
     reason: str | None = None
 
 
-class Response(msgspec.Struct, dict=True, omit_defaults=True):
+class Response(WireReply, dict=True, omit_defaults=True):
     """A response: OpenAI's shape, vLLM's extras, and the short way to what one mostly wants.
 
     The request's own `text` and `reasoning` come back as `text_config` and `reasoning_config`:
@@ -208,7 +209,7 @@ class Response(msgspec.Struct, dict=True, omit_defaults=True):
     created_at: float = 0
     model: str = ""
     status: str | None = None
-    output: list[ResponseItem] = []
+    output: list[ResponseItem] = msgspec.field(default_factory=list[ResponseItem])
     usage: ResponseUsage | None = None
     incomplete_details: IncompleteDetails | None = None
     error: Any = None
@@ -237,30 +238,6 @@ class Response(msgspec.Struct, dict=True, omit_defaults=True):
     metrics: Any = None
     text_config: Any = msgspec.field(default=None, name="text")
     reasoning_config: Any = msgspec.field(default=None, name="reasoning")
-
-    def attach(self, raw: bytes, request_id: str | None, offered: frozenset[str] | None) -> None:
-        """Keep what is known beside the body: its bytes, the request's id, the tools offered."""
-        vars(self).update(_raw=raw, _request_id=request_id, _offered=offered)
-
-    @property
-    def raw(self) -> bytes:
-        """The body as the server sent it; empty for a response that came as a stream."""
-        raw: bytes = self.__dict__.get("_raw", b"")
-        return raw
-
-    @property
-    def request_id(self) -> str | None:
-        """The `X-Request-Id` that was sent with the request."""
-        return self.__dict__.get("_request_id")
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """The keys of the body that this class does not know, at any level."""
-        if "_extra" not in self.__dict__:
-            raw = self.raw
-            vars(self)["_extra"] = _codec.unknown_keys(_codec.decode(raw), self) if raw else {}
-        extra: dict[str, Any] = self.__dict__["_extra"]
-        return extra
 
     @property
     def text(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from vllm_agent_sdk.types import _codec
+from vllm_agent_sdk.types.reply import WireReply
 
 __all__ = ["DetokenizeReply", "ModelInfo", "ModelList", "TokenizeReply"]
 
@@ -34,17 +35,11 @@ class ModelInfo(msgspec.Struct, omit_defaults=True):
     aliases: list[str] = []
 
 
-class ModelList(msgspec.Struct, dict=True):
+class ModelList(WireReply, dict=True):
     """The models of a server."""
 
-    data: list[ModelInfo] = []
+    data: list[ModelInfo] = msgspec.field(default_factory=list[ModelInfo])
     object: str = "list"
-
-    @property
-    def raw(self) -> bytes:
-        """The body as the server sent it."""
-        raw: bytes = self.__dict__.get("_raw", b"")
-        return raw
 
     def own_models(self) -> list[ModelInfo]:
         """Give the models without LoRA adapters, one for all names of the same weights."""
