@@ -275,9 +275,12 @@ def _mapped(cause: Exception, request: Request, place: str) -> VLLMError:
             name, source = (cause.host, "HTTPOptions(proxy=…)")
         return ConnectError(f"The host name {name!r} is not known. Check {source}.")
     if isinstance(cause, aiohttp.ClientConnectorError):
+        # asyncio's own text repeats the address; the system's says what happened.
+        number = cause.os_error.errno
+        why = os.strerror(number) if number is not None and number > 0 else str(cause.os_error)
         return ConnectError(
-            f"No connection to {place}: {cause.os_error.strerror or cause.os_error}. Is the "
-            "server running, and is base_url right? `vllm-agent serve` starts one."
+            f"No connection to {place}: {why}. Is the server running, and is base_url right? "
+            "`vllm-agent serve` starts one."
         )
     if isinstance(cause, aiohttp.ClientResponseError):
         return TransportError(f"What {request.url} sent is not HTTP: {cause.message.strip()}.")
