@@ -162,7 +162,7 @@ async def test_defaults_are_not_changed_by_calls() -> None:
     defaults: dict[str, Any] = {"vllm_xargs": {"a": 1}}
     _, vllm = client(defaults=defaults)
     await vllm.chat.completions.create(messages=HI, vllm_xargs={"b": 2})
-    assert vllm.defaults == defaults == {"vllm_xargs": {"a": 1}}
+    assert vllm._calls.defaults == defaults == {"vllm_xargs": {"a": 1}}
 
 
 # ── refused before anything is sent ──────────────────────────────────────────────────────────────

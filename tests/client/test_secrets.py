@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from vllm_agent_sdk import AsyncVLLM, Timeout
+from vllm_agent_sdk import AsyncVLLM, HTTPOptions, Timeout
 from vllm_agent_sdk.client.config import Config
 from vllm_agent_sdk.errors import ProtocolError, UsageError, VLLMError
 from vllm_agent_sdk.testing import Reply, Simulator
@@ -114,7 +114,7 @@ def test_the_client_has_no_key_to_read() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        Config("http://x/v1", KEY, None, Timeout(), AsyncVLLM("http://x").http_options),
+        Config("http://x/v1", KEY, None, Timeout(), HTTPOptions()),
         Request(method="POST", url="http://x", headers=HEADERS, body=b"{}"),
         Call(url="http://x", headers=HEADERS, timeout=Timeout(), has_key=True),
     ],

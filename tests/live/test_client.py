@@ -53,7 +53,7 @@ async def vllm(server: LiveServer) -> AsyncIterator[AsyncVLLM]:
 
 async def running(vllm: AsyncVLLM) -> float:
     """The server's gauge of running and waiting requests."""
-    text = (await vllm.get("/metrics", root=True)).decode()
+    text = (await vllm._calls.get("/metrics", root=True)).decode()
     found = re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} (\S+)$", text, re.MULTILINE)
     assert found
     return sum(map(float, found))

@@ -99,11 +99,11 @@ async def test_the_bytes_are_those_of_the_recorded_server(name: str, way: str) -
         body["stream"] = True
     model = "smollm2-135m"
     async with Simulator(script(name), model=model) as server, AsyncVLLM(server.base_url) as vllm:
-        call = vllm.call("/responses", body, {})
+        call = vllm._calls.call("/responses", body, {})
         if way == "json":
-            answer = (await vllm.fetch(call)).body
+            answer = (await vllm._calls.fetch(call)).body
         else:
-            stream, pieces = await vllm.open(call), []
+            stream, pieces = await vllm._calls.open(call), []
             while piece := await stream.receive():
                 pieces.append(piece)
             await stream.aclose()
@@ -154,7 +154,7 @@ async def test_what_the_server_refuses_is_refused_with_its_words(
 ) -> None:
     async with Simulator(max_model_len=8) as server, AsyncVLLM(server.base_url) as vllm:
         with pytest.raises(Exception, match=re.escape(text)) as caught:
-            await vllm.fetch(vllm.call("/responses", body, {}))
+            await vllm._calls.fetch(vllm._calls.call("/responses", body, {}))
     assert getattr(caught.value, "status", None) == status
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
+from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from typing_extensions import TypeForm
 
 from vllm_agent_sdk._core.chat_stream import ChatAccumulator
 from vllm_agent_sdk._core.constraints import constraint_of, reply_check
+from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.requests import chat_body, offered_tools
 from vllm_agent_sdk.client.streams import ChatChunkStream, ChatStream, Opening
 from vllm_agent_sdk.errors import OutputError, ProtocolError, UsageError
@@ -18,9 +19,6 @@ from vllm_agent_sdk.types.chat import (
     WireMessage,
     decode_completion,
 )
-
-if TYPE_CHECKING:
-    from vllm_agent_sdk.client.vllm import AsyncVLLM
 
 __all__ = ["Chat", "ChatCompletions"]
 
@@ -32,8 +30,8 @@ Check = Callable[[ChatCompletion[Any]], None]
 class ChatCompletions:
     """Chat completions (`/v1/chat/completions`)."""
 
-    def __init__(self, client: AsyncVLLM) -> None:
-        self._client = client
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     @overload
     async def create(
@@ -111,13 +109,13 @@ class ChatCompletions:
             return await ChatChunkStream(*self._opening(messages, params)).opened()
         body, check = self._request(messages, params, response_type, stream=False)
         offered = offered_tools(body)
-        call = await self._client.chat_call(body, params)
-        whole = await self._client.fetch(call)
+        call = await self._calls.chat_call(body, params)
+        whole = await self._calls.fetch(call)
         try:
             reply = decode_completion(whole.body)
         except ProtocolError as error:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
-        self._client.used(call, reply.usage.total_tokens if reply.usage else None)
+        self._calls.used(call, reply.usage.total_tokens if reply.usage else None)
         reply.attach(whole.body, call.request_id, offered)
         if check is not None:
             try:
@@ -181,7 +179,7 @@ class ChatCompletions:
         stream: bool,
     ) -> tuple[dict[str, Any], Check | None]:
         """Give the body of a call, and what checks the reply to it."""
-        defaults: Mapping[str, Any] = self._client.defaults
+        defaults: Mapping[str, Any] = self._calls.defaults
         if response_type is None:
             body = chat_body(messages, params, defaults, stream=stream)
             return body, reply_check(body)
@@ -211,15 +209,15 @@ class ChatCompletions:
         options: dict[str, Any] | None = None,
         response_type: Any = None,
     ) -> tuple[Opening, ChatAccumulator]:
-        client = self._client
+        calls = self._calls
         body, check = self._request(messages, params, response_type, stream=True)
         if options is not None and "stream_options" not in body:
             body["stream_options"] = options
-        request_id = client.request_id(params)
+        request_id = calls.request_id(params)
 
         async def open_stream() -> Any:
-            call = await client.chat_call(body, {**params, "request_id": request_id})
-            return await client.open(call)
+            call = await calls.chat_call(body, {**params, "request_id": request_id})
+            return await calls.open(call)
 
         beams = body.get("use_beam_search")
         choices, offered = 1 if beams else (body.get("n") or 1), offered_tools(body)
@@ -228,7 +226,7 @@ class ChatCompletions:
             open_stream,
             choices=choices,
             offered=offered,
-            max_event_bytes=client.http_options.max_response_bytes,
+            max_event_bytes=calls.config.http.max_response_bytes,
             request_id=request_id,
         )
         return opening, ChatAccumulator(choices, offered, check, kind not in {None, "choice"})
@@ -237,5 +235,5 @@ class ChatCompletions:
 class Chat:
     """The `chat` resource."""
 
-    def __init__(self, client: AsyncVLLM) -> None:
-        self.completions = ChatCompletions(client)
+    def __init__(self, calls: Calls) -> None:
+        self.completions = ChatCompletions(calls)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard, Unpack, overload
+from typing import Any, Literal, TypeGuard, Unpack, overload
 
 from vllm_agent_sdk._core.completion_stream import CompletionAccumulator
+from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.requests import check_keywords, check_sampling
 from vllm_agent_sdk.client.streams import EventStream, Opening, WireStream
 from vllm_agent_sdk.errors import UsageError
@@ -23,17 +24,14 @@ from vllm_agent_sdk.types.completions import (
 )
 from vllm_agent_sdk.types.events import ChoiceFinished, TextDelta, UsageUpdated
 
-if TYPE_CHECKING:
-    from vllm_agent_sdk.client.vllm import AsyncVLLM
-
 __all__ = ["CompletionChunkStream", "CompletionStream", "Completions"]
 
 
 class Completions:
     """Legacy completions (`/v1/completions`)."""
 
-    def __init__(self, client: AsyncVLLM) -> None:
-        self._client = client
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     @overload
     async def create(
@@ -81,7 +79,7 @@ class Completions:
             return await CompletionChunkStream(self._opening(prompt, params)).opened()
         body = completion_body(prompt, params, stream=False)
         call = await self._call(body, params)
-        whole = await self._client.fetch(call)
+        whole = await self._calls.fetch(call)
         reply = decode_completion(whole.body)
         reply.attach(whole.body, call.request_id)
         return reply
@@ -103,8 +101,8 @@ class Completions:
 
     async def _call(self, body: dict[str, Any], params: Mapping[str, Any]) -> Call:
         if body.get("model") is None:
-            body["model"] = await self._client.resolve_model(None)
-        return self._client.call("/completions", body, params)
+            body["model"] = await self._calls.resolve_model(None)
+        return self._calls.call("/completions", body, params)
 
     def _opening(
         self,
@@ -112,22 +110,22 @@ class Completions:
         params: CompletionParams,
         options: dict[str, Any] | None = None,
     ) -> Opening:
-        client = self._client
+        calls = self._calls
         body = completion_body(prompt, params, stream=True)
         if options is not None and "stream_options" not in body:
             body["stream_options"] = options
-        request_id = client.request_id(params)
+        request_id = calls.request_id(params)
 
         async def open_stream() -> Any:
             call = await self._call(body, {**params, "request_id": request_id})
-            return await client.open(call)
+            return await calls.open(call)
 
         prompts = prompt_count(body.get("prompt")) + prompt_count(body.get("prompt_embeds"))
         return Opening(
             open_stream,
             choices=prompts * (body.get("n") or 1),
             offered=frozenset(),
-            max_event_bytes=client.http_options.max_response_bytes,
+            max_event_bytes=calls.config.http.max_response_bytes,
             request_id=request_id,
         )
 

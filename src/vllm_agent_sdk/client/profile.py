@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vllm_agent_sdk._core.metrics import read_metrics
 from vllm_agent_sdk._core.profile import (
@@ -15,6 +15,8 @@ from vllm_agent_sdk._core.profile import (
     with_tokens,
     with_version,
 )
+from vllm_agent_sdk.client.calls import Calls
+from vllm_agent_sdk.client.tokens import Tokens
 from vllm_agent_sdk.errors import (
     AuthenticationError,
     BadRequestError,
@@ -26,9 +28,7 @@ from vllm_agent_sdk.errors import (
 )
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.profile import Known, ServerProfile
-
-if TYPE_CHECKING:
-    from vllm_agent_sdk.client.vllm import AsyncVLLM
+from vllm_agent_sdk.types.server import decode_models, decode_version
 
 __all__ = ["Profiler"]
 
@@ -57,8 +57,8 @@ _MEDIA = {
 class Profiler:
     """Learns a server's profile once, and keeps it for its client."""
 
-    def __init__(self, client: AsyncVLLM) -> None:
-        self._client = client
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
         self._profile: ServerProfile | None = None
         # What calls were refused for: the flags, and the server's words.
         self._refusals: dict[tuple[str, ...], str] = {}
@@ -98,14 +98,14 @@ class Profiler:
     # ── asking ───────────────────────────────────────────────────────────────────────────────────
 
     async def _learn(self) -> ServerProfile:
-        client = self._client
-        profile = ServerProfile(base_url=client.base_url)
+        calls = self._calls
+        profile = ServerProfile(base_url=calls.base_url)
         version, why = await self._version()
         profile = with_version(profile, version, why)
         cards, why = await self._cards()
         own = [card for card in cards if card.parent is None]
         roots = {card.root or card.id for card in own}
-        model = client.model or (own[0].id if own and len(roots) == 1 else None)
+        model = calls.config.model or (own[0].id if own and len(roots) == 1 else None)
         profile = with_cards(profile.with_(model=model), cards, why)
         body, why = await self._get("/openapi.json")
         profile = with_openapi(profile, body, why)
@@ -117,19 +117,19 @@ class Profiler:
 
     async def _get(self, path: str) -> tuple[bytes | None, str | None]:
         try:
-            return await self._client.get(path, root=True), None
+            return await self._calls.get(path, root=True), None
         except _TOLD as error:
             return None, f"{path}: {error.message[:160]}"
 
     async def _version(self) -> tuple[str | None, str | None]:
         try:
-            return await self._client.server.version(), None
+            return decode_version(await self._calls.get("/version", root=True)).version, None
         except _TOLD as error:
             return None, f"/version: {error.message[:160]}"
 
     async def _cards(self) -> tuple[list[Any], str | None]:
         try:
-            return (await self._client.models.list()).data, None
+            return decode_models(await self._calls.get("/models")).data, None
         except AuthenticationError:
             raise
         except _TOLD as error:
@@ -138,7 +138,7 @@ class Profiler:
     async def _with_tokens(self, profile: ServerProfile, model: str | None) -> ServerProfile:
         if model is None:
             return with_tokens(profile, None, None, "no model is chosen")
-        tokenize = self._client.tokenize
+        tokenize = Tokens(self._calls).tokenize
         for messages in (_MESSAGES, [_USER]):
             try:
                 without = await tokenize(messages=messages, model=model)
@@ -184,7 +184,7 @@ class Profiler:
 
     async def _asked(self, path: str, body: dict[str, Any]) -> dict[str, Any] | VLLMError:
         try:
-            whole = await self._client.fetch(self._client.call(path, body, {}))
+            whole = await self._calls.fetch(self._calls.call(path, body, {}))
             said = _codec.decode(whole.body)
         except _TOLD as error:
             return error

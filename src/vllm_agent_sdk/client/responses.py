@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 from urllib.parse import quote
 
 from vllm_agent_sdk._core.responses_stream import ResponseAccumulator
+from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.responses_body import offered_names, response_body
 from vllm_agent_sdk.client.streams import Opening, WireStream
 from vllm_agent_sdk.errors import (
@@ -38,9 +39,6 @@ from vllm_agent_sdk.types.responses_events import (
     decode_event,
 )
 from vllm_agent_sdk.types.responses_items import InputItem
-
-if TYPE_CHECKING:
-    from vllm_agent_sdk.client.vllm import AsyncVLLM
 
 __all__ = ["ResponseStream", "ResponseTextDeltas", "Responses"]
 
@@ -147,8 +145,8 @@ class Responses:
     process, until that ends. Sending the whole conversation as `input` works everywhere.
     """
 
-    def __init__(self, client: AsyncVLLM) -> None:
-        self._client = client
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     async def create(
         self, *, input: str | Iterable[InputItem], **params: Unpack[ResponseParams]
@@ -195,7 +193,7 @@ class Responses:
         request_id = self._request_id(params)
 
         async def open_stream() -> OpenStream:
-            return await self._client.open(await self._call(body, params, request_id))
+            return await self._calls.open(await self._call(body, params, request_id))
 
         return self._stream(
             lambda: self._explained(open_stream(), body), offered_names(body), request_id
@@ -248,14 +246,14 @@ class Responses:
             raise UsageError("starting_after= goes with stream=True.")
         params = {"timeout": timeout}
         if not stream:
-            call = self._client.call(path, None, params)
+            call = self._calls.call(path, None, params)
             return await self._explained(self._whole(call, None), {})
         path += "?stream=true"
         if starting_after is not None:
             path += f"&starting_after={int(starting_after)}"
-        call = self._client.call(path, None, params)
+        call = self._calls.call(path, None, params)
         replay = self._stream(
-            lambda: self._explained(self._client.open(call), {}), None, call.request_id
+            lambda: self._explained(self._calls.open(call), {}), None, call.request_id
         )
         return await replay.opened()
 
@@ -267,30 +265,30 @@ class Responses:
             NotFoundError: The server keeps no response of this id.
             UnsupportedByServerError: It keeps none at all.
         """
-        call = self._client.call(_path(id) + "/cancel", {}, {"timeout": timeout}, stores=True)
+        call = self._calls.call(_path(id) + "/cancel", {}, {"timeout": timeout}, stores=True)
         return await self._explained(self._whole(call, None), {})
 
     # ── what these are made of ───────────────────────────────────────────────────────────────────
 
     def _request_id(self, params: Mapping[str, Any]) -> str | None:
         # Servers before 0.12 find only ids that begin like OpenAI's.
-        return self._client.request_id(params, prefix="resp_")
+        return self._calls.request_id(params, prefix="resp_")
 
     async def _call(
         self, body: dict[str, Any], params: Mapping[str, Any], request_id: str | None
     ) -> Call:
         if body.get("model") is None:
-            body["model"] = await self._client.resolve_model(None)
+            body["model"] = await self._calls.resolve_model(None)
         if request_id is not None:
             body.setdefault("request_id", request_id)
         # With a plain call that the server keeps by default, a second attempt has the same id: it
         # takes the first one's place.
         stores = bool(body.get("background")) or body.get("store") is True
         named = {**params, "request_id": request_id}
-        return self._client.call("/responses", body, named, stores=stores)
+        return self._calls.call("/responses", body, named, stores=stores)
 
     async def _whole(self, call: Call, offered: frozenset[str] | None) -> Response:
-        whole = await self._client.fetch(call)
+        whole = await self._calls.fetch(call)
         try:
             response = decode_response(whole.body)
         except VLLMError as error:
@@ -308,7 +306,7 @@ class Responses:
             open,
             choices=1,
             offered=offered,
-            max_event_bytes=self._client.http_options.max_response_bytes,
+            max_event_bytes=self._calls.config.http.max_response_bytes,
             request_id=request_id,
         )
         return ResponseStream(opening)
@@ -334,13 +332,13 @@ class Responses:
         if error.param != "response_id" or error.status != 404:
             return False
         probe = {
-            "model": body.get("model") or await self._client.resolve_model(None),
+            "model": body.get("model") or await self._calls.resolve_model(None),
             "input": "",
             "background": True,
             "previous_response_id": f"resp_{secrets.token_hex(16)}",
         }
         try:
-            await self._client.fetch(self._client.call("/responses", probe, {}))
+            await self._calls.fetch(self._calls.call("/responses", probe, {}))
         except VLLMError as said:
             return STORE_VARIABLE in str(said)
         return False

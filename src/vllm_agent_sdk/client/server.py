@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
 from vllm_agent_sdk._core.metrics import read_metrics
-from vllm_agent_sdk._core.transcript import wire_messages
+from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.profile import Profiler
-from vllm_agent_sdk.client.requests import wire_tool
 from vllm_agent_sdk.errors import (
     ModelNotFoundError,
     ServerError,
@@ -18,36 +16,28 @@ from vllm_agent_sdk.errors import (
     UsageError,
     VLLMError,
 )
-from vllm_agent_sdk.types.chat import WireMessage
 from vllm_agent_sdk.types.metrics import ServerMetrics, decode_load
 from vllm_agent_sdk.types.options import Timeout
 from vllm_agent_sdk.types.profile import ServerProfile
 from vllm_agent_sdk.types.server import (
-    DetokenizeReply,
     ModelInfo,
     ModelList,
-    TokenizeReply,
     decode_models,
-    decode_text,
-    decode_tokens,
     decode_version,
 )
 
-if TYPE_CHECKING:
-    from vllm_agent_sdk.client.vllm import AsyncVLLM
-
-__all__ = ["Models", "Server", "Tokens"]
+__all__ = ["Models", "Server"]
 
 
 class Models:
     """The models that the server serves (`/v1/models`)."""
 
-    def __init__(self, client: AsyncVLLM) -> None:
-        self._client = client
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     async def list(self, *, timeout: Timeout | float | None = None) -> ModelList:
         """List the models, LoRA adapters among them."""
-        whole = await self._client.get("/models", timeout=timeout)
+        whole = await self._calls.get("/models", timeout=timeout)
         models = decode_models(whole)
         models.attach(whole, None)
         return models
@@ -73,9 +63,9 @@ class Models:
 class Server:
     """The server itself."""
 
-    def __init__(self, client: AsyncVLLM) -> None:
-        self._client = client
-        self._profiler = Profiler(client)
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._profiler = Profiler(calls)
 
     async def health(self, *, timeout: Timeout | float | None = None) -> bool:
         """Tell whether `/health` says yes: the engine lives. It does not test generation.
@@ -84,7 +74,7 @@ class Server:
             TransportError: Nobody answers.
         """
         try:
-            await self._client.get("/health", root=True, probe=True, timeout=timeout)
+            await self._calls.get("/health", root=True, probe=True, timeout=timeout)
         except ServerError as error:
             if error.status == 503:
                 return False
@@ -125,16 +115,14 @@ class Server:
                 progress(waited, answer)
             if waited + interval > timeout:
                 raise TransportError(
-                    f"The server at {self._client.base_url} was not ready within {timeout} s: "
+                    f"The server at {self._calls.base_url} was not ready within {timeout} s: "
                     f"{answer}"
                 ) from said
             await asyncio.sleep(interval)
 
     async def version(self, *, timeout: Timeout | float | None = None) -> str:
         """Give the server's version, such as `"0.32.0"`."""
-        return decode_version(
-            await self._client.get("/version", root=True, timeout=timeout)
-        ).version
+        return decode_version(await self._calls.get("/version", root=True, timeout=timeout)).version
 
     async def metrics(self, *, timeout: Timeout | float | None = None) -> ServerMetrics:
         """Give what `/metrics` says as typed values, under one name for all versions of vLLM.
@@ -142,7 +130,7 @@ class Server:
         Raises:
             ProtocolError: It is not in Prometheus' text form.
         """
-        body = await self._client.get("/metrics", root=True, timeout=timeout)
+        body = await self._calls.get("/metrics", root=True, timeout=timeout)
         return read_metrics(body.decode("utf-8", "replace"))
 
     async def load(self, *, timeout: Timeout | float | None = None) -> int:
@@ -151,7 +139,7 @@ class Server:
         It is always 0 without `--enable-server-load-tracking`, and one process's number where
         there are several.
         """
-        body = await self._client.get("/load", root=True, timeout=timeout)
+        body = await self._calls.get("/load", root=True, timeout=timeout)
         return decode_load(body).server_load
 
     async def profile(self, *, probe: bool = False, refresh: bool = False) -> ServerProfile:
@@ -178,56 +166,3 @@ class Server:
     def refused(self, error: UnsupportedByServerError) -> None:
         """Take note, in the profile, of a call that was refused for want of flags."""
         self._profiler.refused(error)
-
-
-class Tokens:
-    """Counting tokens as the server does."""
-
-    def __init__(self, client: AsyncVLLM) -> None:
-        self._client = client
-
-    async def tokenize(
-        self,
-        prompt: str | None = None,
-        *,
-        messages: Iterable[WireMessage] | None = None,
-        tools: Iterable[Any] | None = None,
-        model: str | None = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
-        return_token_strs: bool = False,
-        timeout: Timeout | float | None = None,
-    ) -> TokenizeReply:
-        """Tokenise a text, or a conversation with its tools as the chat template renders them.
-
-        Raises:
-            UsageError: Neither or both of `prompt` and `messages` are given.
-            UnsupportedByServerError: A proxy does not pass `/tokenize` on.
-        """
-        if (prompt is None) == (messages is None):
-            raise UsageError("tokenize() takes either a prompt or messages=.")
-        body: dict[str, Any] = {"model": await self._client.resolve_model(model)}
-        if messages is None:
-            if tools is not None or chat_template_kwargs is not None:
-                raise UsageError("tools= and chat_template_kwargs= go with messages=.")
-            body["prompt"] = prompt
-        else:
-            body["messages"] = wire_messages(messages)
-            if tools is not None:
-                body["tools"] = [wire_tool(tool) for tool in tools]
-            if chat_template_kwargs is not None:
-                body["chat_template_kwargs"] = chat_template_kwargs
-        if return_token_strs:
-            body["return_token_strs"] = True
-        reply = await self._client.post("/tokenize", body, timeout=timeout)
-        return decode_tokens(reply)
-
-    async def detokenize(
-        self,
-        tokens: Iterable[int],
-        *,
-        model: str | None = None,
-        timeout: Timeout | float | None = None,
-    ) -> DetokenizeReply:
-        """Give the text of token ids."""
-        body = {"model": await self._client.resolve_model(model), "tokens": list(tokens)}
-        return decode_text(await self._client.post("/detokenize", body, timeout=timeout))

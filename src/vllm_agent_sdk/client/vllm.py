@@ -5,26 +5,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
+from vllm_agent_sdk.client.calls import HTTP_MODULE, Calls
 from vllm_agent_sdk.client.chat import Chat
 from vllm_agent_sdk.client.completions import Completions
-from vllm_agent_sdk.client.config import Config, as_timeout, resolve
+from vllm_agent_sdk.client.config import resolve
 from vllm_agent_sdk.client.requests import check_keywords
-from vllm_agent_sdk.client.server import Models, Server, Tokens
-from vllm_agent_sdk.errors import (
-    ClientClosedError,
-    ModelNotFoundError,
-    UnsupportedByServerError,
-    UsageError,
-)
+from vllm_agent_sdk.client.server import Models, Server
+from vllm_agent_sdk.client.tokens import Tokens
+from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.transport.base import Transport
-from vllm_agent_sdk.transport.guard import Booking, Guard
-from vllm_agent_sdk.transport.pipeline import Call, OpenStream, Pipeline, Whole
-from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import CHAT_FIELDS, ChatDefaults
 from vllm_agent_sdk.types.options import HTTPOptions, RetryPolicy, Timeout
 
@@ -32,8 +25,6 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.client.responses import Responses
 
 __all__ = ["AsyncVLLM"]
-
-_HTTP_MODULE = "vllm_agent_sdk.transport.http"
 
 
 class AsyncVLLM:
@@ -72,53 +63,40 @@ class AsyncVLLM:
         defaults: ChatDefaults | None = None,
         transport: Transport | None = None,
     ) -> None:
-        self._config = resolve(
+        config = resolve(
             base_url=base_url, api_key=api_key, model=model, timeout=timeout, http=http
         )
-        self._retry = retry or RetryPolicy()
-        self.defaults: Mapping[str, Any] = dict(defaults or {})
-        check_keywords(self.defaults, CHAT_FIELDS, "defaults=")
-        mine = dict(headers or {})
-        self._headers: Callable[[], dict[str, str | None]] = lambda: mine  # may hold a key: unseen
-        self._given = transport
-        self._transport: Transport | None = None
-        self._pipeline: Pipeline | None = None
-        self._guard: Guard | None = None
-        self._opening: asyncio.Lock | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-        self._only_model: str | None = None
-        self.chat = Chat(self)
-        self.completions = Completions(self)
-        self.models = Models(self)
-        self.server = Server(self)
-        tokens = Tokens(self)
+        check_keywords(defaults or {}, CHAT_FIELDS, "defaults=")
+        self._calls = Calls(
+            config, retry or RetryPolicy(), headers or {}, dict(defaults or {}), transport
+        )
+        self.chat = Chat(self._calls)
+        self.completions = Completions(self._calls)
+        self.models = Models(self._calls)
+        self.server = Server(self._calls)
+        self._calls.refused = self.server.refused
+        tokens = Tokens(self._calls)
         self.tokenize = tokens.tokenize
         self.detokenize = tokens.detokenize
         if transport is None and not _loop_runs():
-            importlib.import_module(_HTTP_MODULE)  # here it stalls nobody
+            importlib.import_module(HTTP_MODULE)  # here it stalls nobody
 
     @functools.cached_property
     def responses(self) -> Responses:
         """Responses; their many kinds of events are loaded at the first use."""
         from vllm_agent_sdk.client.responses import Responses
 
-        return Responses(self)
+        return Responses(self._calls)
 
     @property
     def base_url(self) -> str:
         """The address, with `/v1`."""
-        return self._config.base_url
+        return self._calls.config.base_url
 
     @property
     def model(self) -> str | None:
         """The model for calls that name none, or `None`: the server's only one."""
-        return self._config.model
-
-    @property
-    def http_options(self) -> HTTPOptions:
-        """How HTTP is spoken."""
-        return self._config.http
+        return self._calls.config.model
 
     def __repr__(self) -> str:
         return f"AsyncVLLM({self.base_url!r}, model={self.model!r})"
@@ -145,205 +123,15 @@ class AsyncVLLM:
                 calls end in a `ClientClosedError`, and streams in a `StreamTruncatedError` with
                 what had come. Closing once more, with a shorter time, cuts the wait short.
         """
-        if not drain >= 0:
-            raise UsageError(f"aclose(drain={drain!r}): give seconds, 0 or more.")
-        self._closed = True
-        pipeline = self._pipeline
-        try:
-            if pipeline is not None:
-                await pipeline.aclose(drain)
-        finally:
-            self._pipeline = None
-            transport, self._transport = self._transport, None
-            if transport is not None and self._given is None:
-                await transport.aclose()
+        await self._calls.aclose(drain)
 
-    # ── what the resources are made of ───────────────────────────────────────────────────────────
-
-    def request_id(self, params: Mapping[str, Any], *, prefix: str = "") -> str | None:
-        """Give the call's `X-Request-Id`: the one that was asked for, or a new one."""
-        given = params.get("request_id")
-        if given is not None:
-            return str(given)
-        for headers in (params.get("extra_headers") or {}, self._headers()):
-            for name, value in headers.items():
-                if name.lower() == "x-request-id":
-                    return value
-        return prefix + secrets.token_hex(16)
-
-    async def chat_call(self, body: dict[str, Any], params: Mapping[str, Any]) -> Call:
-        """Make the call of a chat completion; the model is the only one where none is named."""
-        if body.get("model") is None:
-            body["model"] = await self.resolve_model(None)
-        return self.call("/chat/completions", body, params)
-
-    async def resolve_model(self, model: str | None) -> str:
-        """Give the model's name: the one named, the client's, or the server's only one.
+    async def resolve_model(self, model: str | None = None) -> str:
+        """Give the name of the model that a call would use: `model`, the client's, or the only one.
 
         Raises:
             UsageError: The server serves several and none is named; they are listed.
         """
-        named = model or self._config.model or self._only_model
-        if named is None:
-            own = (await self.models.list()).own_models()
-            if not own:
-                raise ModelNotFoundError(f"The server at {self.base_url} serves no model.")
-            if len(own) > 1:
-                names = ", ".join(card.id for card in own)
-                raise UsageError(
-                    f"The server at {self.base_url} serves several models ({names}); name one with "
-                    "model= or VLLM_MODEL."
-                )
-            named = self._only_model = own[0].id
-        return named
-
-    async def get(
-        self,
-        path: str,
-        *,
-        root: bool = False,
-        probe: bool = False,
-        timeout: Timeout | float | None = None,
-    ) -> bytes:
-        """Get a path's body; `root` for routes outside `/v1`, `probe` to ask once, regardless."""
-        call = self.call(path, None, {"timeout": timeout}, root=root, probe=probe)
-        return (await self.fetch(call)).body
-
-    async def post(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        *,
-        timeout: Timeout | float | None = None,
-    ) -> bytes:
-        """Post to a route outside `/v1` and get the reply's body."""
-        return (await self.fetch(self.call(path, body, {"timeout": timeout}, root=True))).body
-
-    async def fetch(self, call: Call) -> Whole:
-        """Get a call's whole reply."""
-        pipeline = await self._connected()
-        try:
-            return await pipeline.fetch(call)
-        except UnsupportedByServerError as error:
-            self.server.refused(error)
-            raise
-
-    async def open(self, call: Call) -> OpenStream:
-        """Open a call's stream."""
-        pipeline = await self._connected()
-        try:
-            return await pipeline.open(call)
-        except UnsupportedByServerError as error:
-            self.server.refused(error)
-            raise
-
-    def call(
-        self,
-        path: str,
-        body: Mapping[str, Any] | None,
-        params: Mapping[str, Any],
-        *,
-        root: bool = False,
-        probe: bool = False,
-        stores: bool = False,
-    ) -> Call:
-        """Make a call; `root` for routes outside `/v1`, `GET` where there is no body.
-
-        `stores` for what changes something on the server: it is not sent again.
-        """
-        request_id = self.request_id(params)
-        timeout = params.get("timeout")
-        headers = self._head(request_id, params.get("extra_headers"))
-        return Call(
-            method="GET" if body is None else "POST",
-            url=(self._config.root_url if root else self._config.base_url) + path,
-            headers=headers,
-            body=self._encoded(body),
-            timeout=self._config.timeout if timeout is None else as_timeout(timeout),
-            request_id=request_id,
-            has_key="authorization" in headers,
-            booking=Booking(stores=stores, tokens=self._tokens(body), probe=probe),
-            max_response_bytes=self._config.http.max_response_bytes,
-        )
-
-    def _encoded(self, body: Mapping[str, Any] | None) -> bytes | None:
-        if body is None:
-            return None
-        encoded = _codec.encode_checked(body)
-        limit = self._config.http.max_request_bytes
-        if limit is not None and len(encoded) > limit:
-            raise UsageError(
-                f"The request has {len(encoded)} bytes, more than "
-                f"HTTPOptions(max_request_bytes={limit}) allows."
-            )
-        return encoded
-
-    def _tokens(self, body: Mapping[str, Any] | None) -> int:
-        """Estimate the tokens a call may need: four bytes of prompt each, and what it may write."""
-        if body is None or self._config.http.tokens_per_min is None:
-            return 0
-        limits = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-        most = next((body[name] for name in limits if body.get(name)), 0)
-        prompt = body.get("messages") or body.get("prompt") or body.get("input") or ""
-        return len(_codec.encode(prompt)) // 4 + int(most) * int(body.get("n") or 1)
-
-    def used(self, call: Call, tokens: int | None) -> None:
-        """Tell the rate limit how many tokens a call used (`None`: the server did not say)."""
-        if tokens is not None and self._guard is not None:
-            self._guard.used(call.booking.tokens, tokens)
-
-    def _head(
-        self, request_id: str | None, extra: Mapping[str, str | None] | None
-    ) -> dict[str, str]:
-        head: dict[str, str | None] = {
-            "accept": "*/*",
-            "content-type": "application/json",
-            "user-agent": _user_agent(),
-        }
-        if self._config.has_key:
-            head["authorization"] = self._config.authorization()
-        for more in (self._headers(), extra or {}):
-            head.update((name.lower(), value) for name, value in more.items())
-        head["x-request-id"] = request_id
-        return {name: _header(name, value) for name, value in head.items() if value is not None}
-
-    async def _connected(self) -> Pipeline:
-        """Give the pipeline, made by the first call inside its loop."""
-        loop = asyncio.get_running_loop()
-        if self._closed:
-            raise ClientClosedError("The client is closed; make a new one.")
-        if self._loop is None:
-            self._loop = loop
-            self._opening = asyncio.Lock()
-        elif self._loop is not loop:
-            raise UsageError(
-                "The client belongs to the event loop of its first call and was used from another; "
-                "make one client for each loop."
-            )
-        if self._pipeline is None and self._opening is not None:
-            async with self._opening:
-                if self._pipeline is None:
-                    transport = self._given or await _http(self._config)
-                    if self._closed:
-                        await transport.aclose()
-                        raise ClientClosedError("The client was closed while a call began.")
-                    self._transport = transport
-                    self._guard = Guard(self._retry, self._config.http)
-                    self._pipeline = Pipeline(transport, self._guard)
-        if self._pipeline is None:
-            raise ClientClosedError("The client was closed while a call was on its way.")
-        return self._pipeline
-
-
-def _header(name: str, value: object) -> str:
-    """Refuse what no header can carry; the value may be a key and is not shown."""
-    if not isinstance(value, str):
-        raise UsageError(f"The header {name!r} takes text, not {type(value).__name__}.")
-    if not (name.isascii() and name.isprintable()) or any(each in name for each in " :"):
-        raise UsageError(f"{name!r} is no name of a header.")
-    if not value.isprintable():
-        raise UsageError(f"The header {name!r} holds a line break or another control character.")
-    return value
+        return await self._calls.resolve_model(model)
 
 
 def _loop_runs() -> bool:
@@ -352,18 +140,3 @@ def _loop_runs() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-async def _http(config: Config) -> Transport:
-    # aiohttp takes long to import: not on the loop.
-    module = await asyncio.to_thread(importlib.import_module, _HTTP_MODULE)
-    tls = await asyncio.to_thread(module.tls_context, config.http)
-    transport: Transport = module.AiohttpTransport(config.http, tls, config.proxy_for)
-    return transport
-
-
-@functools.cache
-def _user_agent() -> str:
-    from importlib.metadata import version
-
-    return f"vllm-agent-sdk/{version('vllm-agent-sdk')}"
