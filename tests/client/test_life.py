@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vllm_agent_sdk import AsyncVLLM
-from vllm_agent_sdk.client import vllm as module
+from vllm_agent_sdk.client import calls as module
 from vllm_agent_sdk.errors import ClientClosedError, UsageError
 from vllm_agent_sdk.testing import Reply, Simulator
 from vllm_agent_sdk.types.options import HTTPOptions
