@@ -215,12 +215,17 @@ FORGED = st.lists(
 ).map("".join)
 
 
+def without_gaps(text: str) -> str:
+    """The text without the blanks between two brackets, which are all that escaping adds."""
+    return re.sub(r"\[ (?=\[)", "[", text)
+
+
 @given(text=FORGED | st.text())
 def test_escaped_text_holds_no_marker_and_only_markers_are_changed(text: str) -> None:
     escaped = escape(text)
     assert not MARKER.search(escaped)
     assert escaped == escape(escaped)
-    assert escaped.replace("[ [", "[[") == text.replace("[ [", "[[")
+    assert without_gaps(escaped) == without_gaps(text)
     if not MARKER.search(text):
         assert escaped == text
 

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from vllm_agent_sdk.local import _server
 from vllm_agent_sdk.local._cache import Cache
 
 from .stand_in import PYTHON, SERVER, model_folder, script
+
+GRACE_S = 1.0
 
 # These tests look into /proc and start POSIX process groups.
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
@@ -25,6 +28,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
     with tempfile.TemporaryDirectory(prefix="run-") as short:
         monkeypatch.setenv("XDG_RUNTIME_DIR", short)
         yield Cache.default()
+
+
+@pytest.fixture(autouse=True)
+def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The grace of a server is as long as tests need it; the live tests wait for the real one."""
+    monkeypatch.setattr(_server, "GRACE_S", GRACE_S)
 
 
 @pytest.fixture

@@ -32,7 +32,9 @@ pytestmark = pytest.mark.usefixtures("cache")
 # Uses a server until it is told to end: `python -c PROGRAM PYTHON MODEL REUSE ARGS…`.
 PROGRAM = """
 import asyncio, os, sys
-from vllm_agent_sdk.local import LocalServer
+from vllm_agent_sdk.local import LocalServer, _server
+
+_server.GRACE_S = 1.0
 
 async def main():
     python, model, reuse, *args = sys.argv[1:]
@@ -248,7 +250,7 @@ async def test_nothing_outlives_the_program(
         assert os.getsid(pids[0]) != os.getsid(user.pid)  # a terminal's Ctrl-C passes it by
         assert os.getsid(pids[1]) != os.getsid(pids[0])  # the worker left its group
         user.send_signal(number)
-        # Up to two times 5 s: the grace, and a worker that does not care for SIGTERM.
+        # The grace, and 5 s for a worker that does not care for SIGTERM.
         assert await eventually(lambda: not any(map(alive, pids)), 15)
 
 
@@ -305,7 +307,7 @@ async def test_two_programs_share_one_server_which_ends_after_the_last(
         two.stdin.close()  # type: ignore[union-attr]
         await asyncio.to_thread(two.wait)
         assert two.returncode == 0
-        assert alive(pid)  # for the grace of 5 s, in which another may come
+        assert alive(pid)  # for the grace, in which another may come
         assert await eventually(lambda: not alive(pid), 15)
     assert await eventually(lambda: not list(offers(cache)))
     assert cache.socket_path("x").parent.stat().st_mode & 0o777 == 0o700

@@ -34,6 +34,8 @@ from vllm_agent_sdk.local._vllm import VLLM, find_vllm
 __all__ = ["LocalServer", "LocalServerOptions"]
 
 _POLL_S = 0.25
+#: Seconds from the death of the last user to the end of the server: time for another to come.
+GRACE_S = 5.0
 # How Python and argparse begin the line that says why.
 _REASON = re.compile(r"(^|\s)(\w*Error|\w*Exception|error): ")
 _NO_REASON = "Engine core initialization failed"  # the cause stands further above
@@ -254,7 +256,15 @@ class LocalServer:
         }
         self._progress("start", f"Starting vLLM with {name}")
         self._process = await Supervised.start(
-            Spec(command, env, log_path, socket_path=socket_path, held_fd=use.fd, hello=facts)
+            Spec(
+                command,
+                env,
+                log_path,
+                grace_s=GRACE_S,
+                socket_path=socket_path,
+                held_fd=use.fd,
+                hello=facts,
+            )
         )
         self._facts = self._process.hello
 
