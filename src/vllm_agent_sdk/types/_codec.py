@@ -72,13 +72,16 @@ def encode(value: object) -> bytes:
 
 def encode_checked(value: object) -> bytes:
     """Write a caller's value as JSON, and refuse NaN and infinities, which JSON does not have."""
-    try:
-        path = _not_finite(value, "$")
-    except RecursionError:
-        path = None  # `encode` says it
-    if path is not None:
-        raise UsageError(f"{path} is NaN or infinite: JSON has no such number.")
-    return encode(value)
+    encoded = encode(value)
+    # They are written as null: only where there is one is it worth a walk through the value.
+    if b"null" in encoded:
+        try:
+            path = _not_finite(value, "$")
+        except RecursionError:
+            path = None  # deeper than this walk goes, and yet written: what it holds stays as it is
+        if path is not None:
+            raise UsageError(f"{path} is NaN or infinite: JSON has no such number.")
+    return encoded
 
 
 def _not_finite(value: object, path: str) -> str | None:
