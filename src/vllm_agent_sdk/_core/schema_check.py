@@ -6,7 +6,6 @@ or the first schema that was written by hand.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -200,6 +199,8 @@ def _branches(error: Any) -> list[list[Any]]:
 
 
 def _shown(value: Any) -> str:
+    import json  # only what is wrong needs it
+
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
@@ -247,6 +248,8 @@ def _from_text(text: str, name: str) -> Any:
     if name in ("integer", "number"):
         return _number(text, name)
     if name in ("object", "array") and text.strip()[:1] in ("{", "["):
+        import json
+
         try:
             value = json.loads(text, parse_constant=_refuse, object_pairs_hook=_distinct_keys)
         except (ValueError, RecursionError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, fields, replace
@@ -240,7 +240,7 @@ class Agent(Generic[Deps, T]):
                 deps=deps,
                 log=MemoryLog(),
                 learnt=learnt,
-                run_id=secrets.token_hex(8),
+                run_id=os.urandom(8).hex(),
                 agent_id=self.name or "main",
             )
             driver = Driver(world, publish)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
-import secrets
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -97,7 +97,7 @@ class Calls:
             for name, value in headers.items():
                 if name.lower() == "x-request-id":
                     return value
-        return prefix + secrets.token_hex(16)
+        return prefix + os.urandom(16).hex()
 
     async def chat_call(self, body: dict[str, Any], params: Mapping[str, Any]) -> Call:
         """Make the call of a chat completion; the model is the only one where none is named."""

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from vllm_agent_sdk.client.calls import HTTP_MODULE, Calls
 from vllm_agent_sdk.client.chat import Chat
-from vllm_agent_sdk.client.completions import Completions
 from vllm_agent_sdk.client.config import resolve
 from vllm_agent_sdk.client.requests import check_keywords
-from vllm_agent_sdk.client.server import Models, Server
 from vllm_agent_sdk.client.tokens import Tokens
-from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.errors import UnsupportedByServerError, UsageError
 from vllm_agent_sdk.transport.base import Transport
 from vllm_agent_sdk.types.chat import CHAT_FIELDS, ChatDefaults
 from vllm_agent_sdk.types.options import HTTPOptions, RetryPolicy, Timeout
 
 if TYPE_CHECKING:
+    from vllm_agent_sdk.client.completions import Completions
     from vllm_agent_sdk.client.responses import Responses
+    from vllm_agent_sdk.client.server import Models, Server
 
 __all__ = ["AsyncVLLM"]
 
@@ -71,19 +71,39 @@ class AsyncVLLM:
             config, retry or RetryPolicy(), headers or {}, dict(defaults or {}), transport
         )
         self.chat = Chat(self._calls)
-        self.completions = Completions(self._calls)
-        self.models = Models(self._calls)
-        self.server = Server(self._calls)
-        self._calls.refused = self.server.refused
+        self._calls.refused = self._refused
         tokens = Tokens(self._calls)
         self.tokenize = tokens.tokenize
         self.detokenize = tokens.detokenize
         if transport is None and not _loop_runs():
             importlib.import_module(HTTP_MODULE)  # here it stalls nobody
 
+    # What many programs never use is loaded at its first use: importing the client stays quick.
+
+    @functools.cached_property
+    def completions(self) -> Completions:
+        """Completions of a plain text (`/v1/completions`)."""
+        from vllm_agent_sdk.client.completions import Completions
+
+        return Completions(self._calls)
+
+    @functools.cached_property
+    def models(self) -> Models:
+        """The models that the server serves."""
+        from vllm_agent_sdk.client.server import Models
+
+        return Models(self._calls)
+
+    @functools.cached_property
+    def server(self) -> Server:
+        """What the server tells of itself: its health, version, load, metrics and profile."""
+        from vllm_agent_sdk.client.server import Server
+
+        return Server(self._calls)
+
     @functools.cached_property
     def responses(self) -> Responses:
-        """Responses; their many kinds of events are loaded at the first use."""
+        """Responses (`/v1/responses`)."""
         from vllm_agent_sdk.client.responses import Responses
 
         return Responses(self._calls)
@@ -132,6 +152,9 @@ class AsyncVLLM:
             UsageError: The server serves several and none is named; they are listed.
         """
         return await self._calls.resolve_model(model)
+
+    def _refused(self, error: UnsupportedByServerError) -> None:
+        self.server.refused(error)
 
 
 def _loop_runs() -> bool:
