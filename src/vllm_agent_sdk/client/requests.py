@@ -5,7 +5,6 @@ Refused here, before any I/O, is only what no server setting can allow.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -63,6 +62,8 @@ def check_keywords(params: Mapping[str, Any], known: frozenset[str], where: str)
     """Refuse an unknown keyword: vLLM would ignore it in silence."""
     for name in params:
         if name not in known:
+            import difflib  # only mistakes need it
+
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {near[0]}=?" if near else ""
             raise UsageError(
