@@ -23,6 +23,7 @@ from vllm_agent_sdk.types.events import (
     ToolCallReady,
     UsageUpdated,
 )
+from vllm_agent_sdk.types.logprobs import ChatLogprobs, TokenLogprob
 
 Chunk = dict[str, Any]
 
@@ -341,12 +342,15 @@ def test_the_usage_chunk_and_continuous_usage_are_understood() -> None:
 def test_log_probabilities_and_token_ids_are_joined() -> None:
     def chunk(token: int, finish: str | None = None) -> Chunk:
         made = delta(content=str(token), finish=finish)
-        made["choices"][0] |= {"token_ids": [token], "logprobs": {"content": [{"token": token}]}}
+        made["choices"][0] |= {
+            "token_ids": [token],
+            "logprobs": {"content": [{"token": str(token)}]},
+        }
         return made
 
     (choice,) = reply(chunk(1), delta(content=""), chunk(2, "stop")).choices
     assert choice.token_ids == [1, 2]
-    assert choice.logprobs == {"content": [{"token": 1}, {"token": 2}]}
+    assert choice.logprobs == ChatLogprobs([TokenLogprob("1"), TokenLogprob("2")])
 
 
 def test_the_head_and_the_fingerprint_are_kept() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from vllm_agent_sdk.types.chat import CALL_KEYWORDS
 from vllm_agent_sdk.types.completions import COMPLETION_FIELDS, decode_completion, prompt_count
+from vllm_agent_sdk.types.request_fields import CALL_KEYWORDS
 
 FULL = sorted((Path(__file__).parents[1] / "fixtures" / "completions" / "full").glob("*.json"))
 

@@ -1,12 +1,9 @@
 """Chunks of a chat stream to events and, in the end, the whole reply.
 
-1. Text is never de-duplicated, trimmed or re-ordered: deltas `2`, `2` give `22`.
-2. Complete means: no error frame, and a finish reason for each choice that was asked for.
-   `[DONE]` proves nothing (vLLM sends it after an error too).
-3. Calls are merged entry by entry: one chunk may hold two entries of one index; a new id or another
+1. Calls are merged entry by entry: one chunk may hold two entries of one index; a new id or another
    name on an index opens a new call (gigachat always sends index 0); an entry without index belongs
    to the last call unless it brings a new id.
-4. Arguments are parsed once, when their choice ends; a failure to parse is data, not an exception.
+2. Arguments are parsed once, when their choice ends; a failure to parse is data, not an exception.
 """
 
 from __future__ import annotations
@@ -14,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from vllm_agent_sdk._core.failures import stream_failure
+from vllm_agent_sdk._core.chunk_fold import ChunkFold
 from vllm_agent_sdk._core.stall import StallGuard
 from vllm_agent_sdk._core.think import ThinkSplitter
-from vllm_agent_sdk.errors import StreamTruncatedError
 from vllm_agent_sdk.types.chat import (
     ChatChoice,
     ChatCompletion,
@@ -25,7 +21,6 @@ from vllm_agent_sdk.types.chat import (
     ChatMessage,
     ChatToolCall,
     ChunkChoice,
-    CompletionUsage,
     FunctionCall,
 )
 from vllm_agent_sdk.types.events import (
@@ -36,8 +31,8 @@ from vllm_agent_sdk.types.events import (
     TextDelta,
     ToolCallDelta,
     ToolCallReady,
-    UsageUpdated,
 )
+from vllm_agent_sdk.types.logprobs import ChatLogprobs
 from vllm_agent_sdk.types.messages import ToolCall
 
 __all__ = ["ChatAccumulator"]
@@ -46,9 +41,10 @@ __all__ = ["ChatAccumulator"]
 class _Call:
     """A call as it comes in."""
 
-    __slots__ = ("arguments", "id", "name")
+    __slots__ = ("arguments", "id", "name", "stall")
 
     def __init__(self) -> None:
+        self.stall = StallGuard()
         self.id = ""
         self.name = ""
         self.arguments: list[str] = []
@@ -70,7 +66,7 @@ class _Choice:
         self.by_index: dict[int, int] = {}
         self.finish_reason: str | None = None
         self.stop_reason: int | str | None = None
-        self.logprobs: list[Any] = []
+        self.logprobs: list[ChatLogprobs] = []
         self.token_ids: list[int] | None = None
         self.think: ThinkSplitter | None = None
         self.stall: StallGuard | None = None
@@ -95,7 +91,7 @@ class _Choice:
         return at
 
 
-class ChatAccumulator:
+class ChatAccumulator(ChunkFold[ChatCompletionChunk, _Choice, ChatCompletion[Any]]):
     """Folds the chunks of one stream.
 
     Args:
@@ -104,6 +100,7 @@ class ChatAccumulator:
             `None` for unknown.
         check: Checks the whole reply at the end; raises what is wrong with it.
         constrained: The text is constrained: endless white space ends it.
+        constrained_calls: The same of calls' arguments.
         think_tags: `<think>…</think>` at the beginning of the text is reasoning.
     """
 
@@ -114,49 +111,15 @@ class ChatAccumulator:
         check: Callable[[ChatCompletion[Any]], None] | None = None,
         constrained: bool = False,
         *,
+        constrained_calls: bool = False,
         think_tags: bool = False,
     ) -> None:
-        self._expected = choices
+        super().__init__(choices, ChatCompletionChunk())
         self._offered = offered
         self._check = check
         self._constrained = constrained
+        self._constrained_calls = constrained_calls
         self._think_tags = think_tags
-        self._choices: dict[int, _Choice] = {}
-        self._head = ChatCompletionChunk()
-        self._fingerprint: str | None = None
-        self._metrics: Any = None
-        self.usage: CompletionUsage | None = None
-        self.chunks = 0
-
-    @property
-    def complete(self) -> bool:
-        """True when every choice that was asked for has its finish reason."""
-        finished = sum(choice.finish_reason is not None for choice in self._choices.values())
-        return finished >= self._expected
-
-    def push(self, chunk: ChatCompletionChunk) -> list[StreamEvent]:
-        """Take a chunk; give the events it makes.
-
-        Raises:
-            StreamFailedError: The chunk is the server's error frame.
-            OutputStalledError: A constrained reply writes nothing but white space.
-        """
-        if chunk.error is not None:
-            raise stream_failure(chunk.error)
-        if self.chunks == 0:
-            self._head = chunk
-        self.chunks += 1
-        events: list[StreamEvent] = []
-        for part in chunk.choices or ():
-            self._push_choice(part, events)
-        if chunk.usage is not None:
-            self.usage = chunk.usage
-            events.append(UsageUpdated(chunk.usage))
-        if chunk.system_fingerprint is not None:
-            self._fingerprint = chunk.system_fingerprint
-        if chunk.metrics is not None:
-            self._metrics = chunk.metrics
-        return events
 
     def _push_choice(self, part: ChunkChoice, events: list[StreamEvent]) -> None:
         index = part.index
@@ -219,9 +182,8 @@ class ChatAccumulator:
                 choice.text.append(text)
                 events.append(TextDelta(text, index))
 
-    @staticmethod
     def _push_calls(
-        choice: _Choice, entries: list[ChatToolCall], index: int, events: list[StreamEvent]
+        self, choice: _Choice, entries: list[ChatToolCall], index: int, events: list[StreamEvent]
     ) -> None:
         for entry in entries:
             position = choice.place(entry)
@@ -235,10 +197,12 @@ class ChatAccumulator:
                 if function.name and not call.name:
                     call.name = new_name = function.name
                 arguments = function.arguments or ""
-                if arguments:
-                    call.arguments.append(arguments)
             if new_id or new_name or arguments:
                 events.append(ToolCallDelta(position, new_id, new_name, arguments, index))
+            if arguments:
+                call.arguments.append(arguments)
+                if self._constrained_calls:
+                    call.stall.push(arguments)
 
     def _call(self, choice: _Choice, position: int) -> ToolCall:
         call = choice.calls[position]
@@ -251,17 +215,11 @@ class ChatAccumulator:
 
     def snapshot(self) -> ChatCompletion[Any]:
         """Give the reply as far as it has come."""
-        head = self._head
         return ChatCompletion(
-            id=head.id or "",
-            created=head.created or 0,
-            model=head.model or "",
+            **self._shared(),
             choices=[self._whole(index) for index in sorted(self._choices)],
-            system_fingerprint=self._fingerprint,
-            usage=self.usage,
-            prompt_token_ids=head.prompt_token_ids,
-            prompt_text=head.prompt_text,
-            metrics=self._metrics,
+            prompt_token_ids=self._head.prompt_token_ids,
+            prompt_text=self._head.prompt_text,
         )
 
     def _whole(self, index: int) -> ChatChoice:
@@ -291,42 +249,17 @@ class ChatAccumulator:
         )
 
     def finish(self) -> ChatCompletion[Any]:
-        """Give the whole reply at the end of the stream.
-
-        Raises:
-            StreamTruncatedError: It is not complete; `partial` holds what had come.
-            OutputError: It is not what was asked for.
-        """
-        reply = self.snapshot()
-        if not self.complete:
-            raise StreamTruncatedError(
-                "The stream ended before the reply was complete: "
-                f"{self._open()} without a finish reason after {self.chunks} chunks.",
-                partial=reply,
-            )
+        """Give the whole reply at the end of the stream, checked."""
+        reply = super().finish()
         if self._check is not None:
             self._check(reply)
         return reply
 
-    def _open(self) -> str:
-        missing = [
-            index
-            for index in range(self._expected)
-            if index not in self._choices or self._choices[index].finish_reason is None
-        ]
-        if self._expected == 1:
-            return "the reply is"
-        return f"{len(missing)} of {self._expected} choices are"
 
-
-def _joined_logprobs(parts: list[Any]) -> Any:
-    """Join the log probabilities of a choice's chunks (lists by key, `content` above all)."""
+def _joined_logprobs(parts: list[ChatLogprobs]) -> ChatLogprobs | None:
+    """Join the log probabilities of a choice's chunks."""
     if not parts:
         return None
-    joined: dict[str, list[Any]] = {}
-    for part in parts:
-        if isinstance(part, dict):
-            for key, value in part.items():
-                if isinstance(value, list):
-                    joined.setdefault(key, []).extend(value)
-    return joined
+    content = [token for part in parts for token in part.content or ()]
+    refusal = [token for part in parts for token in part.refusal or ()]
+    return ChatLogprobs(content or None, refusal or None)

@@ -1,17 +1,11 @@
-"""Chunks of a completions stream to chat's events and, in the end, the whole reply.
-
-1. Text is never de-duplicated, trimmed or re-ordered: deltas `2`, `2` give `22`.
-2. Complete means: no error frame, and a finish reason for each choice of each prompt.
-   `[DONE]` proves nothing (vLLM sends it after an error too).
-"""
+"""Chunks of a completions stream to chat's events and, in the end, the whole reply."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
-from vllm_agent_sdk._core.failures import stream_failure
-from vllm_agent_sdk.errors import StreamTruncatedError
-from vllm_agent_sdk.types.chat import CompletionUsage
+from vllm_agent_sdk._core.chunk_fold import ChunkFold
+from vllm_agent_sdk._core.stall import StallGuard
 from vllm_agent_sdk.types.completions import (
     Completion,
     CompletionChoice,
@@ -31,7 +25,8 @@ class _Choice:
     """A choice as it comes in."""
 
     __slots__ = (
-        "finish_reason", "logprobs", "prompt_token_ids", "stop_reason", "text", "token_ids",
+        "finish_reason", "logprobs", "prompt_token_ids", "stall", "stop_reason", "text",
+        "token_ids",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -41,61 +36,40 @@ class _Choice:
         self.logprobs: list[CompletionLogprobs] = []
         self.token_ids: list[int] | None = None
         self.prompt_token_ids: list[int] | None = None
+        self.stall: StallGuard | None = None
 
 
-class CompletionAccumulator:
+class CompletionAccumulator(ChunkFold[CompletionChunk, _Choice, Completion]):
     """Folds the chunks of one stream.
 
     Args:
         choices: How many choices were asked for (`n` for each prompt).
+        check: Checks the whole reply at the end; raises what is wrong with it.
+        constrained: The text is constrained: endless white space ends it.
     """
 
-    def __init__(self, choices: int = 1) -> None:
-        self._expected = choices
-        self._choices: dict[int, _Choice] = {}
-        self._head = CompletionChunk()
-        self._fingerprint: str | None = None
-        self._metrics: Any = None
-        self.usage: CompletionUsage | None = None
-        self.chunks = 0
-
-    @property
-    def complete(self) -> bool:
-        """True when every choice that was asked for has its finish reason."""
-        finished = sum(choice.finish_reason is not None for choice in self._choices.values())
-        return finished >= self._expected
-
-    def push(self, chunk: CompletionChunk) -> list[CompletionDelta]:
-        """Take a chunk; give the events it makes.
-
-        Raises:
-            StreamFailedError: The chunk is the server's error frame.
-        """
-        if chunk.error is not None:
-            raise stream_failure(chunk.error)
-        if self.chunks == 0:
-            self._head = chunk
-        self.chunks += 1
-        events: list[CompletionDelta] = []
-        for part in chunk.choices or ():
-            self._push_choice(part, events)
-        if chunk.usage is not None:
-            self.usage = chunk.usage
-            events.append(UsageUpdated(chunk.usage))
-        if chunk.system_fingerprint is not None:
-            self._fingerprint = chunk.system_fingerprint
-        if chunk.metrics is not None:
-            self._metrics = chunk.metrics
-        return events
+    def __init__(
+        self,
+        choices: int = 1,
+        check: Callable[[Completion], None] | None = None,
+        constrained: bool = False,
+    ) -> None:
+        super().__init__(choices, CompletionChunk())
+        self._check = check
+        self._constrained = constrained
 
     def _push_choice(self, part: CompletionChunkChoice, events: list[CompletionDelta]) -> None:
         index = part.index
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = _Choice()
+            if self._constrained:
+                choice.stall = StallGuard()
         if part.text:
             choice.text.append(part.text)
             events.append(TextDelta(part.text, index))
+            if choice.stall is not None:
+                choice.stall.push(part.text)
         if part.token_ids:
             choice.token_ids = (choice.token_ids or []) + part.token_ids
         if part.prompt_token_ids is not None and choice.prompt_token_ids is None:
@@ -109,15 +83,9 @@ class CompletionAccumulator:
 
     def snapshot(self) -> Completion:
         """Give the reply as far as it has come."""
-        head = self._head
         return Completion(
-            id=head.id or "",
-            created=head.created or 0,
-            model=head.model or "",
+            **self._shared(),
             choices=[self._whole(index) for index in sorted(self._choices)],
-            system_fingerprint=self._fingerprint,
-            usage=self.usage,
-            metrics=self._metrics,
         )
 
     def _whole(self, index: int) -> CompletionChoice:
@@ -133,25 +101,11 @@ class CompletionAccumulator:
         )
 
     def finish(self) -> Completion:
-        """Give the whole reply at the end of the stream.
-
-        Raises:
-            StreamTruncatedError: It is not complete; `partial` holds what had come.
-        """
-        reply = self.snapshot()
-        if not self.complete:
-            raise StreamTruncatedError(
-                "The stream ended before the reply was complete: "
-                f"{self._open()} without a finish reason after {self.chunks} chunks.",
-                partial=reply,
-            )
+        """Give the whole reply at the end of the stream, checked."""
+        reply = super().finish()
+        if self._check is not None:
+            self._check(reply)
         return reply
-
-    def _open(self) -> str:
-        if self._expected == 1:
-            return "the reply is"
-        finished = sum(choice.finish_reason is not None for choice in self._choices.values())
-        return f"{self._expected - finished} of {self._expected} choices are"
 
 
 def _joined(parts: list[CompletionLogprobs]) -> CompletionLogprobs | None:

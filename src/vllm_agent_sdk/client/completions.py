@@ -11,7 +11,6 @@ from vllm_agent_sdk.client.requests import check_keywords, check_sampling
 from vllm_agent_sdk.client.streams import EventStream, Opening, WireStream
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.transport.pipeline import Call
-from vllm_agent_sdk.types.chat import CALL_KEYWORDS
 from vllm_agent_sdk.types.completions import (
     COMPLETION_FIELDS,
     Completion,
@@ -23,6 +22,7 @@ from vllm_agent_sdk.types.completions import (
     prompt_count,
 )
 from vllm_agent_sdk.types.events import ChoiceFinished, TextDelta, UsageUpdated
+from vllm_agent_sdk.types.request_fields import CALL_KEYWORDS
 
 __all__ = ["CompletionChunkStream", "CompletionStream", "Completions"]
 

@@ -11,8 +11,9 @@ from typing import Any
 from vllm_agent_sdk._core.constraints import check_constraints
 from vllm_agent_sdk._core.transcript import wire_messages
 from vllm_agent_sdk.errors import UsageError
-from vllm_agent_sdk.types.chat import CALL_KEYWORDS, CHAT_FIELDS
+from vllm_agent_sdk.types.chat import CHAT_FIELDS
 from vllm_agent_sdk.types.protocols import Tool
+from vllm_agent_sdk.types.request_fields import CALL_KEYWORDS
 
 __all__ = ["chat_body", "check_keywords", "check_sampling", "offered_tools", "wire_tool"]
 

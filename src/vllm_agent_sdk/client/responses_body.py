@@ -10,7 +10,7 @@ from typing import Any
 
 from vllm_agent_sdk.client.requests import check_keywords, check_sampling, wire_tool
 from vllm_agent_sdk.errors import UsageError
-from vllm_agent_sdk.types.chat import CALL_KEYWORDS
+from vllm_agent_sdk.types.request_fields import CALL_KEYWORDS
 from vllm_agent_sdk.types.responses import RESPONSE_FIELDS
 from vllm_agent_sdk.types.responses_items import InputItem, response_input
 

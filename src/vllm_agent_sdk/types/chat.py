@@ -7,12 +7,13 @@ tolerantly: `null` equals absent, unknown keys are kept (`extra`), enums are ope
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, Literal, TypedDict
+from typing import Any, Generic, Literal
 
 import msgspec
 from typing_extensions import TypeVar
 
 from vllm_agent_sdk.types import _codec
+from vllm_agent_sdk.types.logprobs import ChatLogprobs, PromptLogprobs, RequestMetrics
 from vllm_agent_sdk.types.messages import (
     AssistantMessage,
     ContentBlock,
@@ -21,8 +22,12 @@ from vllm_agent_sdk.types.messages import (
     TextBlock,
     ToolCall,
 )
-from vllm_agent_sdk.types.options import Timeout
-from vllm_agent_sdk.types.reply import WireReply
+from vllm_agent_sdk.types.reply import GeneratedReply
+from vllm_agent_sdk.types.request_fields import (
+    CALL_KEYWORDS,
+    GenerationFields,
+    GenerationKeywords,
+)
 
 __all__ = [
     "ChatChoice",
@@ -35,107 +40,66 @@ __all__ = [
     "ChunkChoice",
     "CompletionUsage",
     "FunctionCall",
-    "StreamOptions",
 ]
 
 T = TypeVar("T", default=None)
 
 
-class StreamOptions(TypedDict, total=False):
-    """What a stream reports beside its text."""
+class ChatDefaults(GenerationFields, total=False):
+    """The fields of a chat completion that may be set once for all calls of a client."""
 
-    include_usage: bool
-    continuous_usage_stats: bool
-
-
-class ChatDefaults(TypedDict, total=False):
-    """The request's fields that may be set once for all calls of a client.
-
-    Unset fields are not sent: the server's own defaults count (vLLM takes sampling defaults from
-    the model's `generation_config.json`).
-    """
-
-    # OpenAI's fields
+    #: OpenAI: tokens of the reply, reasoning included, 1 or more; wins over `max_tokens`. Unset:
+    #: what the context leaves.
     max_completion_tokens: int | None
+    #: OpenAI: the older name of `max_completion_tokens`.
     max_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    n: int | None
-    stop: str | list[str] | None
-    stream_options: StreamOptions | None
-    presence_penalty: float | None
-    frequency_penalty: float | None
-    logit_bias: Mapping[str, float] | None
+    #: OpenAI: True reports the log probability of each token of the reply. Unset: False.
     logprobs: bool | None
+    #: OpenAI: how many of the likeliest tokens are reported at each place, with `logprobs`; 20 at
+    #: most (`--max-logprobs`), -1 for all. Unset: 0.
     top_logprobs: int | None
-    seed: int | None
-    response_format: Mapping[str, Any] | None
+    #: OpenAI: what the model may call: `@tool` functions and dicts; not an empty list.
     tools: Sequence[Any] | None
+    #: OpenAI: `none`, `auto`, `required`, or `{"type": "function", "function": {"name": …}}`.
+    #: Unset: `auto` with tools, else `none`.
     tool_choice: Literal["none", "auto", "required"] | Mapping[str, Any] | None
+    #: OpenAI: False lets only the first call through. Unset: True.
     parallel_tool_calls: bool | None
+    #: OpenAI: how long to think, for templates that know it; anything but `none` switches thinking
+    #: on. `max` is vLLM's own.
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None
-    user: str | None
-    # vLLM's own
-    top_k: int | None
-    min_p: float | None
-    repetition_penalty: float | None
-    min_tokens: int | None
-    ignore_eos: bool | None
-    stop_token_ids: list[int] | None
-    include_stop_str_in_output: bool | None
-    bad_words: list[str] | None
-    allowed_token_ids: list[int] | None
-    use_beam_search: bool | None
-    length_penalty: float | None
-    skip_special_tokens: bool | None
-    spaces_between_special_tokens: bool | None
-    truncate_prompt_tokens: int | None
-    truncation_side: Literal["left", "right"] | None
-    prompt_logprobs: int | None
-    logprob_token_ids: list[int] | None
-    thinking_token_budget: int | None
+    #: vLLM: False leaves reasoning out of the reply; it is generated all the same. Unset: True.
     include_reasoning: bool | None
-    structured_outputs: Mapping[str, Any] | None
+    #: vLLM: True puts the conversation's last message before the reply, if it is the assistant's.
+    #: Unset: False.
     echo: bool | None
+    #: vLLM: True ends the prompt with what begins a reply. Unset: True.
     add_generation_prompt: bool | None
+    #: vLLM: True goes on with the last message instead of beginning a new one; give
+    #: `add_generation_prompt=False` with it. Unset: False.
     continue_final_message: bool | None
+    #: vLLM: True adds the tokenizer's special tokens to what the template writes. Unset: False.
     add_special_tokens: bool | None
-    documents: list[dict[str, Any]] | None
+    #: vLLM: documents for templates that know them, dicts with `title` and `text`.
+    documents: Sequence[Mapping[str, Any]] | None
+    #: vLLM: a Jinja template instead of the model's; needs `--trust-request-chat-template`.
     chat_template: str | None
+    #: vLLM: variables for the chat template.
     chat_template_kwargs: Mapping[str, Any] | None
+    #: vLLM: how media are read, by modality; needs `--trust-request-mm-kwargs`.
     media_io_kwargs: Mapping[str, Any] | None
+    #: vLLM: arguments for the model's processor; needs `--trust-request-mm-kwargs`.
     mm_processor_kwargs: Mapping[str, Any] | None
-    priority: int | None
-    session_id: str | None
-    return_tokens_as_token_ids: bool | None
-    return_token_ids: bool | None
+    #: vLLM: True reports the prompt as the template wrote it: `reply.prompt_text`.
     return_prompt_text: bool | None
-    cache_salt: str | None
-    kv_transfer_params: Mapping[str, Any] | None
-    ec_transfer_params: Mapping[str, Any] | None
-    vllm_xargs: Mapping[str, Any] | None
-    repetition_detection: Mapping[str, int] | None
-    stream_interval: int | None
-    watermarking: bool | None
-    routed_experts_prompt_start: int | None
 
 
-class ChatParams(ChatDefaults, total=False):
-    """The keywords of `chat.completions.create` and `.stream`."""
-
-    model: str | None
-    request_id: str
-    extra_body: Mapping[str, Any] | None
-    extra_headers: Mapping[str, str | None] | None
-    timeout: Timeout | float | None
+class ChatParams(ChatDefaults, GenerationKeywords, total=False):
+    """The keywords of `chat.completions.create` and `.stream` beside `messages=`."""
 
 
-#: Keywords that shape the call and are not fields of the body.
-CALL_KEYWORDS = frozenset({"request_id", "extra_body", "extra_headers", "timeout"})
 #: Fields of the body.
-CHAT_FIELDS = (
-    frozenset(ChatParams.__annotations__) | frozenset(ChatDefaults.__annotations__)
-) - CALL_KEYWORDS
+CHAT_FIELDS = frozenset(ChatParams.__optional_keys__) - CALL_KEYWORDS
 
 #: A message in a request: one of our classes, or a dict in the wire's shape.
 WireMessage = Message | Mapping[str, Any]
@@ -196,23 +160,34 @@ class ChatMessage(msgspec.Struct, omit_defaults=True):
 
 
 class ChatChoice(msgspec.Struct, omit_defaults=True):
-    """One of the `n` choices of a whole reply."""
+    """One of the `n` choices of a whole reply.
+
+    Attributes:
+        logprobs: With `logprobs=True`.
+        stop_reason: The stop text or stop token that ended it, else `None`.
+        token_ids: The reply's tokens, with `return_token_ids=True`.
+        routed_experts: Base64 of a numpy array, from servers that report it.
+    """
 
     index: int = 0
     message: ChatMessage = msgspec.field(default_factory=ChatMessage)
-    logprobs: Any = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
     token_ids: list[int] | None = None
     routed_experts: Any = None
 
 
-class ChatCompletion(WireReply, Generic[T], dict=True, omit_defaults=True):
+class ChatCompletion(GeneratedReply, Generic[T], dict=True, omit_defaults=True):
     """A whole reply: OpenAI's shape, vLLM's extras, and the short way to what one mostly wants.
 
     Attributes:
         choices: One per `n`, in order of their index.
         usage: The tokens used, or `None` where the server did not say (a cut or aborted stream).
+        prompt_logprobs: With `prompt_logprobs=`, one entry for each token of the prompt.
+        prompt_token_ids: The prompt's tokens, with `return_token_ids=True`.
+        prompt_text: The prompt as the template wrote it, with `return_prompt_text=True`.
+        metrics: From servers with `--enable-per-request-metrics`.
     """
 
     id: str = ""
@@ -223,12 +198,12 @@ class ChatCompletion(WireReply, Generic[T], dict=True, omit_defaults=True):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     usage: CompletionUsage | None = None
-    prompt_logprobs: Any = None
+    prompt_logprobs: PromptLogprobs | None = None
     prompt_token_ids: list[int] | None = None
     prompt_text: str | None = None
-    kv_transfer_params: Any = None
-    ec_transfer_params: Any = None
-    metrics: Any = None
+    kv_transfer_params: dict[str, Any] | None = None
+    ec_transfer_params: dict[str, Any] | None = None
+    metrics: RequestMetrics | None = None
 
     def set_parsed(self, value: Any) -> None:
         """Keep the value that the reply was read as."""
@@ -304,7 +279,7 @@ class ChunkChoice(msgspec.Struct, omit_defaults=True, gc=False):
     delta: ChunkDelta | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
-    logprobs: Any = None
+    logprobs: ChatLogprobs | None = None
     token_ids: list[int] | None = None
 
 
@@ -324,7 +299,7 @@ class ChatCompletionChunk(msgspec.Struct, omit_defaults=True, dict=True):
     error: Any = None
     prompt_token_ids: list[int] | None = None
     prompt_text: str | None = None
-    metrics: Any = None
+    metrics: RequestMetrics | None = None
 
     @property
     def raw(self) -> bytes:

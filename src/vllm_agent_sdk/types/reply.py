@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
+from vllm_agent_sdk.errors import ProtocolError
 from vllm_agent_sdk.types import _codec
 
-__all__ = ["WireReply"]
+__all__ = ["GeneratedReply", "ServerLoad", "WireReply"]
 
 
 class WireReply(msgspec.Struct, dict=True, omit_defaults=True):
@@ -39,3 +40,40 @@ class WireReply(msgspec.Struct, dict=True, omit_defaults=True):
             vars(self)["_extra"] = _codec.unknown_keys(_codec.decode(raw), self) if raw else {}
         extra: dict[str, Any] = self.__dict__["_extra"]
         return extra
+
+
+class ServerLoad(msgspec.Struct, frozen=True):
+    """How loaded a server was when it answered.
+
+    Attributes:
+        kv_cache_usage_perc: How full the KV cache is, 0 to 1.
+        num_requests_waiting: Requests that wait for a place.
+    """
+
+    kv_cache_usage_perc: float | None = None
+    num_requests_waiting: float | None = None
+
+
+class _LoadReport(msgspec.Struct):
+    named_metrics: ServerLoad | None = None
+
+
+_decode_report = _codec.decoder(_LoadReport)
+
+
+class GeneratedReply(WireReply, dict=True, omit_defaults=True):
+    """Base of the replies that may report the server's load."""
+
+    def attach_load(self, header: str | None) -> None:
+        """Keep what the `endpoint-load-metrics` header says."""
+        kind, _, report = (header or "").partition(" ")
+        if kind == "JSON":
+            try:
+                vars(self)["_load"] = _decode_report(report.encode()).named_metrics
+            except ProtocolError:
+                return  # the reply itself is good
+
+    @property
+    def server_load(self) -> ServerLoad | None:
+        """With `load_metrics=True`: how loaded the server is, `None` where it did not say."""
+        return self.__dict__.get("_load")

@@ -8,7 +8,7 @@ of a stream are in `responses_events`, what goes in and comes out in `responses_
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,8 +21,8 @@ from vllm_agent_sdk.types.messages import (
     TextBlock,
     ToolCall,
 )
-from vllm_agent_sdk.types.options import Timeout
 from vllm_agent_sdk.types.reply import WireReply
+from vllm_agent_sdk.types.request_fields import CallKeywords, CommonFields
 from vllm_agent_sdk.types.responses_items import ResponseItem
 
 __all__ = [
@@ -37,30 +37,23 @@ __all__ = [
 ]
 
 
-class ResponseParams(TypedDict, total=False):
-    """The keywords of `responses.create` and `.stream` beside `input=`.
+class ResponseFields(CommonFields, total=False):
+    """The fields of a response beside `input=`."""
 
-    Unset fields are not sent: the server's own defaults count (vLLM takes sampling defaults from
-    the model's `generation_config.json`). "OpenAI" and "vLLM" say whose field it is.
-    """
-
-    #: OpenAI: go on after the connection is gone; needs the server's store. Default False.
+    #: OpenAI: True goes on after the connection is gone; needs the server's store. Unset: False.
     background: bool | None
     #: OpenAI: more to report, such as `"message.output_text.logprobs"`.
     include: Sequence[str] | None
     #: OpenAI: the system's message, put before the input; not carried over to later responses.
     instructions: str | None
-    #: OpenAI: 1 or more; clamped to what the context leaves. Unset: all that is left.
+    #: OpenAI: tokens of the output, reasoning included, 1 or more; cut back to what the context
+    #: leaves. Unset: all that is left.
     max_output_tokens: int | None
-    #: OpenAI: counts only in the loop of built-in tools (gpt-oss).
+    #: OpenAI: counts only in the loop of tools that the server runs (gpt-oss).
     max_tool_calls: int | None
     #: OpenAI: given back as it is, up to 16 pairs.
     metadata: Mapping[str, str] | None
-    #: OpenAI: the served model's name; unset: the client's, or the server's only one.
-    model: str | None
-    #: OpenAI: token id (as text) to -100..100.
-    logit_bias: Mapping[str, float] | None
-    #: OpenAI: False lets only the first call through. Default True.
+    #: OpenAI: False lets only the first call through. Unset: True.
     parallel_tool_calls: bool | None
     #: OpenAI: continue a stored response; needs the server's store.
     previous_response_id: str | None
@@ -68,93 +61,44 @@ class ResponseParams(TypedDict, total=False):
     reasoning: Mapping[str, Any] | None
     #: OpenAI: taken and given back, without an effect.
     service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None
-    #: OpenAI: keep the response; without the server's store it is silently not kept. Default True.
+    #: OpenAI: keep the response; without the server's store it is silently not kept. Unset: True.
     store: bool | None
-    #: OpenAI: 0..2.
-    temperature: float | None
     #: OpenAI: `{"format": {"type": "json_schema", …}}`, a constraint on the output.
     text: Mapping[str, Any] | None
-    #: OpenAI: `"auto"`, `"none"`, `"required"` or `{"type": "function", "name": …}`.
+    #: OpenAI: `auto`, `none`, `required` or `{"type": "function", "name": …}`. Unset: `auto`.
     tool_choice: Literal["none", "auto", "required"] | Mapping[str, Any] | None
     #: OpenAI: `@tool` functions and dicts (`{"type": "function", "name": …}`, `custom`, `mcp`, …).
     tools: Sequence[Any] | None
-    #: OpenAI: 0..20, with `include=["message.output_text.logprobs"]`.
+    #: OpenAI: 0 to 20, with `include=["message.output_text.logprobs"]`. Unset: 0.
     top_logprobs: int | None
-    #: OpenAI: above 0, up to 1.
-    top_p: float | None
-    #: OpenAI: `auto` cuts the prompt's first tokens off, blindly, to fit the context.
+    #: OpenAI: `auto` cuts the prompt's first tokens off, blindly, to fit the context. Unset:
+    #: `disabled`.
     truncation: Literal["auto", "disabled"] | None
-    #: OpenAI: given back as it is.
-    user: str | None
-    #: OpenAI (chat): -2..2.
-    presence_penalty: float | None
-    #: OpenAI (chat): -2..2.
-    frequency_penalty: float | None
-    #: OpenAI: ignored by vLLM.
+    #: OpenAI: taken by vLLM and without an effect.
     prompt_cache_key: str | None
-    #: vLLM: False leaves reasoning out of the reply; it is generated all the same.
+    #: vLLM: False leaves reasoning out of the output; it is generated all the same. Unset: True.
     include_reasoning: bool | None
-    #: vLLM: 0 or -1 for all, else that many tokens.
-    top_k: int | None
-    #: vLLM: 0..1.
-    min_p: float | None
-    #: vLLM: above 0; 1 is off.
-    repetition_penalty: float | None
-    #: vLLM: 64 bits, signed.
-    seed: int | None
-    #: vLLM: one or several strings (4 by default, `VLLM_MAX_STOP_STRINGS`).
-    stop: str | Sequence[str] | None
-    #: vLLM: token ids that end the output.
-    stop_token_ids: Sequence[int] | None
-    #: vLLM: go on after the end-of-sequence token.
-    ignore_eos: bool | None
-    #: vLLM: default True.
-    skip_special_tokens: bool | None
-    #: vLLM: default False.
-    include_stop_str_in_output: bool | None
-    #: vLLM: watermark the output, where the server was started for it.
-    watermarking: bool | None
-    #: vLLM: one of json, regex, choice, grammar, json_object, structural_tag.
-    structured_outputs: Mapping[str, Any] | None
     #: vLLM: variables for the chat template.
     chat_template_kwargs: Mapping[str, Any] | None
-    #: vLLM: how media are read, by modality.
+    #: vLLM: how media are read, by modality; needs `--trust-request-mm-kwargs`.
     media_io_kwargs: Mapping[str, Any] | None
-    #: vLLM: arguments for the model's processor.
+    #: vLLM: arguments for the model's processor; needs `--trust-request-mm-kwargs`.
     mm_processor_kwargs: Mapping[str, Any] | None
-    #: vLLM: `tensors` or `none`; the render routes only.
-    mm_payload: Literal["tensors", "none"] | None
-    #: vLLM: lower is earlier; other than 0 needs `--scheduling-policy priority`.
-    priority: int | None
-    #: vLLM: 1 to 128 characters without `@`, `/`, backslash and NUL.
-    cache_salt: str | None
-    #: vLLM: the same for all requests of a conversation, for routing.
-    session_id: str | None
-    #: vLLM: adds the prompt's and the output's tokens (`input_messages`, `output_messages`).
+    #: vLLM: True adds the prompt's and the output's tokens (`input_messages`, `output_messages`).
     enable_response_messages: bool | None
     #: vLLM: earlier messages in Harmony's form; not together with `previous_response_id`.
     previous_input_messages: Sequence[Mapping[str, Any]] | None
-    #: vLLM: for disaggregated serving.
-    kv_transfer_params: Mapping[str, Any] | None
-    #: vLLM: for disaggregated serving.
-    ec_transfer_params: Mapping[str, Any] | None
-    #: vLLM: for extensions of the server.
-    vllm_xargs: Mapping[str, Any] | None
-    # The call's own
-    #: The `X-Request-Id`, and the response's id.
-    request_id: str
-    extra_body: Mapping[str, Any] | None
-    extra_headers: Mapping[str, str | None] | None
-    timeout: Timeout | float | None
+
+
+class ResponseParams(ResponseFields, CallKeywords, total=False):
+    """The keywords of `responses.create` and `.stream` beside `input=`.
+
+    `request_id` becomes the response's id.
+    """
 
 
 #: Fields of the body; `request_id` is set by the client.
-RESPONSE_FIELDS = frozenset(ResponseParams.__annotations__) - {
-    "request_id",
-    "extra_body",
-    "extra_headers",
-    "timeout",
-}
+RESPONSE_FIELDS = frozenset(ResponseFields.__optional_keys__)
 
 
 class ResponseInputTokensDetails(msgspec.Struct, omit_defaults=True):
