@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.testing import checks, wire
 from vllm_agent_sdk.testing.exchange import Answer, SimulatorRequest
+from vllm_agent_sdk.testing.fields import FieldCheck
 from vllm_agent_sdk.testing.jsontypes import is_object
 from vllm_agent_sdk.testing.model_output import ChatFacts
 from vllm_agent_sdk.testing.reply import Reply
@@ -30,9 +31,16 @@ class ChatRoute:
         errors: What the script's own functions raised.
     """
 
-    def __init__(self, settings: Settings, prompts: Prompts, replies: Sequence[Script]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        prompts: Prompts,
+        fields: FieldCheck,
+        replies: Sequence[Script],
+    ) -> None:
         self._settings = settings
         self._prompts = prompts
+        self._fields = fields
         self._replies = replies
         self._given = 0
         self._calls = 0
@@ -48,10 +56,10 @@ class ChatRoute:
         """
         body = checks.read_body(request)
         checks.check_chat(body)
-        messages = checks.check_messages(body)
+        self._fields.check(request.method, request.path, body)
         checks.check_model(body, self._settings.model)
         checks.check_parser(body, self._settings.tool_parser)
-        prompt = self._prompts.of_chat(messages, body.get("tools"))
+        prompt = self._prompts.of_chat(body["messages"], body.get("tools"))
         checks.check_length(len(prompt), self._settings.max_model_len)
         return self._reply(request, body, len(prompt))
 

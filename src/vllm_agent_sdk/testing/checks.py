@@ -1,6 +1,6 @@
 """What vLLM refuses before it generates anything, with its own texts.
 
-The checks that cost little; a body's fields are not validated one by one.
+What only the table of fields knows (names, types, what is missing) is in `fields`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ __all__ = [
     "RefusedError",
     "check_chat",
     "check_length",
-    "check_messages",
     "check_model",
     "check_parser",
     "read_body",
@@ -91,16 +90,6 @@ def check_model(body: Mapping[str, Any], served: str) -> None:
             type="NotFoundError",
             param="model",
         )
-
-
-def check_messages(body: Mapping[str, Any]) -> list[Any]:
-    """Refuse messages that are no list."""
-    if "messages" not in body:
-        raise _field_error("missing", "body.messages", "Field required", dict(body))
-    messages = body["messages"]
-    if not is_list(messages):
-        raise _field_error("list_type", "body.messages", "Input should be a valid list", messages)
-    return messages
 
 
 def check_chat(body: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.testing import checks, wire
 from vllm_agent_sdk.testing.exchange import Answer, SimulatorRequest
+from vllm_agent_sdk.testing.fields import FieldCheck
 from vllm_agent_sdk.testing.jsontypes import is_list
 from vllm_agent_sdk.testing.reply import Chat, Reply, ReplyUsage
 from vllm_agent_sdk.testing.settings import Settings
@@ -51,6 +52,7 @@ class CompletionsRoute:
     Args:
         settings: How the server was started.
         prompts: How it counts.
+        fields: What requests are held against.
         next_reply: What gives the replies, in order.
         failed: Called with what a reply that makes no sense here raises; gives the answer.
     """
@@ -59,11 +61,13 @@ class CompletionsRoute:
         self,
         settings: Settings,
         prompts: Prompts,
+        fields: FieldCheck,
         next_reply: Next,
         failed: Callable[[Exception], Answer],
     ) -> None:
         self._settings = settings
         self._prompts = prompts
+        self._fields = fields
         self._next = next_reply
         self._failed = failed
 
@@ -78,6 +82,7 @@ class CompletionsRoute:
             raise _refused(
                 "Stream options can only be defined when `stream=True`.", "stream_options"
             )
+        self._fields.check(request.method, request.path, body)
         prompts = self._read_prompts(body)
         if body.get("suffix"):
             raise checks.RefusedError(

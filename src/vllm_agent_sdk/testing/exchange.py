@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import http
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from vllm_agent_sdk.types import _codec
@@ -73,6 +73,10 @@ class Answer:
     pieces: tuple[bytes, ...]
     streamed: bool = False
     pacing: Pacing = Pacing()
+
+    def with_headers(self, *headers: tuple[str, str]) -> Answer:
+        """Give the same answer with more headers."""
+        return replace(self, headers=(*self.headers, *headers))
 
     @property
     def head(self) -> tuple[tuple[str, str], ...]:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 
 from vllm_agent_sdk.testing import checks, wire
 from vllm_agent_sdk.testing.exchange import Answer, Pacing, SimulatorRequest, json_answer
+from vllm_agent_sdk.testing.fields import FieldCheck
 from vllm_agent_sdk.testing.jsontypes import is_list, is_object
 from vllm_agent_sdk.testing.model_output import ChatFacts
 from vllm_agent_sdk.testing.reply import Fixed, Reply
@@ -78,6 +79,7 @@ class ResponsesRoute:
     Args:
         settings: How the server was started.
         prompts: How it counts.
+        fields: What requests are held against.
         next_reply: What gives the replies, in order.
         failed: Called with what a function of the script raises; gives the answer.
     """
@@ -86,11 +88,13 @@ class ResponsesRoute:
         self,
         settings: Settings,
         prompts: Prompts,
+        fields: FieldCheck,
         next_reply: Next,
         failed: Callable[[Exception], Answer],
     ) -> None:
         self._settings = settings
         self._prompts = prompts
+        self._fields = fields
         self._next = next_reply
         self._failed = failed
         self._calls = itertools.count(_FIRST_CALL)
@@ -104,6 +108,7 @@ class ResponsesRoute:
         """
         body = checks.read_body(request)
         _check(body)
+        self._fields.check(request.method, request.path, body)
         checks.check_model(body, self._settings.model)
         stores = self._settings.store and body.get("store") is not False
         if body.get("background") and not stores:
@@ -227,11 +232,6 @@ def _streamed(
 
 
 def _check(body: dict[str, Any]) -> None:
-    if "input" not in body:
-        error = {"type": "missing", "loc": "body.input", "msg": "Field required"}
-        raise checks.RefusedError(
-            f"1 validation error:\n  {error}", type="Bad Request", param="body.input"
-        )
     if body.get("prompt") is not None:
         raise _parameter("prompt template is not supported", "prompt")
     if body.get("background") and not body.get("store", True):

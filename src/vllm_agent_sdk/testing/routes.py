@@ -1,4 +1,4 @@
-"""The routes beside chat: models, tokens, version, health, metrics; and what is no route."""
+"""The routes that generate nothing: models, tokens, version, health, load; and what is no route."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 from vllm_agent_sdk.testing import checks, wire
 from vllm_agent_sdk.testing.exchange import Answer, SimulatorRequest, json_answer
+from vllm_agent_sdk.testing.fields import FieldCheck, table
+from vllm_agent_sdk.testing.openapi import openapi
 from vllm_agent_sdk.testing.responses_route import PATH, ResponsesRoute
 from vllm_agent_sdk.testing.settings import Settings
 from vllm_agent_sdk.testing.tokens import Prompts
@@ -24,17 +26,19 @@ class Routes:
     Args:
         settings: How the server was started.
         prompts: How it counts.
+        fields: What requests are held against.
         chat: What answers chat requests.
         completions: What answers completions.
         responses: What answers requests under `/v1/responses`.
         healthy: Says whether the server is.
-        running: Says how many chat requests are being answered.
+        running: Says how many requests for something generated are being answered.
     """
 
     def __init__(
         self,
         settings: Settings,
         prompts: Prompts,
+        fields: FieldCheck,
         *,
         chat: Route,
         completions: Route,
@@ -44,6 +48,7 @@ class Routes:
     ) -> None:
         self._settings = settings
         self._prompts = prompts
+        self._fields = fields
         self._healthy = healthy
         self._running = running
         self._responses = responses
@@ -56,6 +61,8 @@ class Routes:
             "/detokenize": {"POST": self._detokenize},
             "/version": {"GET": self._version},
             "/health": {"GET": self._health},
+            "/load": {"GET": self._load},
+            "/openapi.json": {"GET": self._openapi},
             "/metrics": {"GET": self._metrics},
         }
 
@@ -109,11 +116,12 @@ class Routes:
 
     def _tokenize(self, request: SimulatorRequest) -> Answer:
         body = checks.read_body(request)
+        self._fields.check(request.method, request.path, body)
         checks.check_model(body, self._settings.model)
         if isinstance(body.get("prompt"), str):
             ids = self._prompts.vocabulary.encode(body["prompt"])
         else:
-            ids = self._prompts.of_chat(checks.check_messages(body), body.get("tools"))
+            ids = self._prompts.of_chat(body["messages"], body.get("tools"))
         strings = [self._prompts.vocabulary.word(id_) for id_ in ids]
         answer = {
             "count": len(ids),
@@ -125,14 +133,22 @@ class Routes:
 
     def _detokenize(self, request: SimulatorRequest) -> Answer:
         body = checks.read_body(request)
+        self._fields.check(request.method, request.path, body)
         checks.check_model(body, self._settings.model)
-        return json_answer(200, {"prompt": self._prompts.vocabulary.decode(body.get("tokens", []))})
+        return json_answer(200, {"prompt": self._prompts.vocabulary.decode(body["tokens"])})
 
     def _version(self, request: SimulatorRequest) -> Answer:
         return json_answer(200, {"version": self._settings.version})
 
     def _health(self, request: SimulatorRequest) -> Answer:
         return Answer(200 if self._healthy() else 503, (), ())
+
+    def _load(self, request: SimulatorRequest) -> Answer:
+        return json_answer(200, {"server_load": self._running()})
+
+    def _openapi(self, request: SimulatorRequest) -> Answer:
+        methods = {path: tuple(routes) for path, routes in self._routes.items()}
+        return json_answer(200, openapi(table(), methods, self._settings.version))
 
     def _metrics(self, request: SimulatorRequest) -> Answer:
         gauges = {

@@ -24,6 +24,12 @@ class SimulatorOptions(TypedDict, total=False):
         store: Whether it keeps responses, as with `VLLM_ENABLE_RESPONSES_API_STORE=1`. One made
             in the background is done after its reply's `delay`. Default `False`.
         keepalive_s: Seconds after which an idle connection is closed. Default 5.
+        request_id_headers: Whether every answer has an `X-Request-Id`, that of the request or a new
+            one, as with `--enable-request-id-headers`. Default `False`.
+        check_fields: Whether a request with a field that vLLM does not know, or of another type
+            than it expects, fails the test: at the end of the `with` block, by a `UsageError` that
+            names route, field and what was expected. A wrong type is refused by the server in any
+            case, an unknown field is not. Default `True`.
     """
 
     model: str
@@ -34,6 +40,8 @@ class SimulatorOptions(TypedDict, total=False):
     tool_parser: str | None
     store: bool
     keepalive_s: float
+    request_id_headers: bool
+    check_fields: bool
 
 
 class Settings(Record, frozen=True):
@@ -47,3 +55,5 @@ class Settings(Record, frozen=True):
     tool_parser: str | None = "hermes"
     store: bool = False
     keepalive_s: float = 5.0
+    request_id_headers: bool = False
+    check_fields: bool = True

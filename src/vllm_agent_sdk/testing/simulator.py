@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import threading
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from typing_extensions import Unpack
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.testing.chat_route import ChatRoute, Script
 from vllm_agent_sdk.testing.completions_route import CompletionsRoute
-from vllm_agent_sdk.testing.exchange import SimulatorRequest, Sink, deliver
+from vllm_agent_sdk.testing.exchange import Answer, SimulatorRequest, Sink, deliver
+from vllm_agent_sdk.testing.fields import FieldCheck
 from vllm_agent_sdk.testing.http_server import HTTPServer
 from vllm_agent_sdk.testing.in_process import InProcessTransport
 from vllm_agent_sdk.testing.reply import Reply
@@ -67,18 +69,18 @@ class Simulator:
         self._listeners: set[Callable[[], None]] = set()
         self._active: dict[int, SimulatorRequest] = {}
         prompts = Prompts(blind=self._settings.blind)
-        self._chat = ChatRoute(self._settings, prompts, replies or (Reply.text("OK"),))
-        completions = CompletionsRoute(
-            self._settings, prompts, self._chat.next_reply, self._chat.failed
+        self._fields = FieldCheck(self._settings.check_fields)
+        self._chat = ChatRoute(
+            self._settings, prompts, self._fields, replies or (Reply.text("OK"),)
         )
+        scripted = (self._fields, self._chat.next_reply, self._chat.failed)
         self._routes = Routes(
             self._settings,
             prompts,
+            self._fields,
             chat=self._chat.answer,
-            completions=completions.answer,
-            responses=ResponsesRoute(
-                self._settings, prompts, self._chat.next_reply, self._chat.failed
-            ),
+            completions=CompletionsRoute(self._settings, prompts, *scripted).answer,
+            responses=ResponsesRoute(self._settings, prompts, *scripted),
             healthy=lambda: self.healthy,
             running=lambda: sum(each.path in _GENERATE for each in self._active.values()),
         )
@@ -194,9 +196,9 @@ class Simulator:
     def _raise_errors(self, error: BaseException | None) -> None:
         # What went wrong in the test's own function explains what the client then ran into; but
         # an interrupt or a cancellation is never replaced.
-        errors = self._chat.errors
-        if errors and (error is None or isinstance(error, Exception)):
-            raise errors[0] from error
+        failure = self._chat.errors[0] if self._chat.errors else self._fields.failure()
+        if failure is not None and (error is None or isinstance(error, Exception)):
+            raise failure from error
 
     # ── requests: the same for the socket and for the transport ──────────────────────────────────
 
@@ -213,12 +215,23 @@ class Simulator:
 
         self._change(begin)
         try:
-            answer = self._routes.answer(request)
-            if inspect.isawaitable(answer):
-                answer = await answer
+            answer = await self._answer(request)
+            if self._settings.request_id_headers:
+                answer = answer.with_headers(("x-request-id", self._request_id(request)))
             await deliver(answer, sink, finished)
         finally:
             finished()
+
+    async def _answer(self, request: SimulatorRequest) -> Answer:
+        try:
+            answer = self._routes.answer(request)
+            return await answer if inspect.isawaitable(answer) else answer
+        except Exception as error:  # noqa: BLE001 - raised again at the end of the block
+            return self._chat.failed(error)
+
+    def _request_id(self, request: SimulatorRequest) -> str:
+        made = hashlib.sha256(f"request id {len(self.requests)}".encode()).hexdigest()[:32]
+        return request.headers.get("x-request-id", made)
 
     def client_gone(self, request: SimulatorRequest) -> None:
         """Hear that a client left; called by the socket and the transport."""
