@@ -161,11 +161,11 @@ async def test_what_no_server_takes_is_refused_before_anything_is_sent(
     assert not server.requests
 
 
-@pytest.mark.parametrize("field", ["prompt_logprobs", "use_beam_search"])
-async def test_what_needs_a_whole_reply_is_refused_for_a_stream(field: str) -> None:
+@pytest.mark.parametrize("field", [{"prompt_logprobs": 1}, {"use_beam_search": True}])
+async def test_what_needs_a_whole_reply_is_refused_for_a_stream(field: dict[str, Any]) -> None:
     async with served() as (server, vllm):
         with pytest.raises(UsageError, match="without a stream only"):
-            vllm.completions.stream(prompt="a", **{field: 1})  # type: ignore[typeddict-item]
+            vllm.completions.stream(prompt="a", **field)
     assert not server.requests
 
 

@@ -131,7 +131,7 @@ async def test_tools_are_sent_in_responses_own_shape() -> None:
             {"text": {"format": {"type": "json_object"}}, "include_reasoning": False},
             "first token",
         ),
-        ({"metadata": {"x": float("nan")}}, "NaN"),
+        ({"vllm_xargs": {"x": float("nan")}}, "NaN"),
     ],
 )
 async def test_what_no_server_takes_is_refused_before_anything_is_sent(
@@ -152,7 +152,7 @@ async def test_what_no_server_takes_is_refused_before_anything_is_sent(
         {"tool_choice": "none"},
         {"tool_choice": "auto"},
         {"text": {"format": {"type": "text"}}, "include_reasoning": False},
-        {"text": {"verbosity": "low"}, "structured_outputs": {"regex": "a"}},
+        {"text": {"verbosity": "low"}, "structured_outputs": {"regex": "[A-Z]+"}},
         {"cache_salt": "a" * 128},
         {"store": None},
     ],

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from vllm_agent_sdk.errors import ConstraintIgnoredError, UsageError
-from vllm_agent_sdk.types.chat import ChatChoice, ChatCompletion, content_text
+from vllm_agent_sdk.types.chat import ChatCompletion, content_text
 
-__all__ = ["check_constraints", "constraint_of", "ended_by_itself", "reply_check", "shown"]
+__all__ = [
+    "check_constraints",
+    "check_kinds",
+    "check_salt",
+    "constrains_calls",
+    "constrains_text",
+    "constraint_of",
+    "ended_by_itself",
+    "ignored",
+    "matcher_of",
+    "reply_check",
+    "shown",
+]
 
 KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 _KIND_OF_FORMAT = {"json_object": "json_object", "json_schema": "json"}
@@ -25,9 +37,9 @@ def check_constraints(body: Mapping[str, Any]) -> None:
         UsageError: Two kinds of constraint, an empty one, one that cannot go with another field,
             or a malformed `cache_salt`.
     """
-    salt = body.get("cache_salt")
-    if salt is not None and not (isinstance(salt, str) and _SALT.fullmatch(salt)):
-        raise UsageError("cache_salt= takes a text of 1 to 128 characters, without @ / \\ and NUL.")
+    check_salt(body)
+    if body.get("response_format") is not None:
+        _check_schema(body["response_format"])
     outputs = body.get("structured_outputs")
     if isinstance(outputs, Mapping):
         _check_kind(outputs, body)
@@ -41,7 +53,26 @@ def check_constraints(body: Mapping[str, Any]) -> None:
         )
 
 
-def _check_kind(outputs: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+def check_salt(body: Mapping[str, Any]) -> None:
+    """Refuse a malformed `cache_salt`."""
+    salt = body.get("cache_salt")
+    if salt is not None and not (isinstance(salt, str) and _SALT.fullmatch(salt)):
+        raise UsageError("cache_salt= takes a text of 1 to 128 characters, without @ / \\ and NUL.")
+
+
+def _check_schema(form: object) -> None:
+    if (
+        isinstance(form, Mapping)
+        and form.get("type") == "json_schema"
+        and form.get("json_schema") is None
+    ):
+        raise UsageError(
+            'response_format= of type "json_schema" needs "json_schema": {"name": …, "schema": …}.'
+        )
+
+
+def check_kinds(outputs: Mapping[str, Any]) -> str:
+    """Give the kind of `structured_outputs`; refuse several, none, and one that is empty."""
     kinds = [kind for kind in KINDS if outputs.get(kind) is not None]
     if len(kinds) != 1:
         given = " and ".join(kinds) or "none"
@@ -51,6 +82,11 @@ def _check_kind(outputs: Mapping[str, Any], body: Mapping[str, Any]) -> None:
     kind = kinds[0]
     if (kind == "choice" and not outputs[kind]) or outputs[kind] is False:
         raise UsageError(f"structured_outputs= with {kind}={outputs[kind]!r} constrains nothing.")
+    return kind
+
+
+def _check_kind(outputs: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+    kind = check_kinds(outputs)
     asked = _format_of(body)
     if asked is not None and _KIND_OF_FORMAT.get(asked, asked) != kind:
         raise UsageError(
@@ -91,7 +127,35 @@ def constraint_of(body: Mapping[str, Any]) -> tuple[str, Any] | None:
     return None if asked is None else (_KIND_OF_FORMAT.get(asked, asked), body["response_format"])
 
 
-def ended_by_itself(choice: ChatChoice, body: Mapping[str, Any]) -> bool:
+def constrains_text(body: Mapping[str, Any]) -> bool:
+    """True if white space without end may be all that a constraint lets the model write."""
+    return (constraint_of(body) or (None,))[0] not in {None, "choice"}
+
+
+def constrains_calls(body: Mapping[str, Any]) -> bool:
+    """True if the arguments of calls are constrained, in a request to chat or for a response."""
+    tools = body.get("tools") or ()
+    choice = body.get("tool_choice")
+    if not tools or choice == "none":
+        return False
+    if choice == "required" or isinstance(choice, Mapping):
+        return True
+    return any(_is_strict(tool) for tool in tools)
+
+
+def _is_strict(tool: Mapping[str, Any]) -> bool:
+    function = tool.get("function", tool)
+    return isinstance(function, Mapping) and function.get("strict") is True
+
+
+class _Ended(Protocol):
+    """A choice of a chat or of a completion."""
+
+    finish_reason: str | None
+    stop_reason: int | str | None
+
+
+def ended_by_itself(choice: _Ended, body: Mapping[str, Any]) -> bool:
     """True if the model ended the reply: not a stop string, nor a stop token that was asked for.
 
     A number alone proves nothing: models with several end tokens report which of them it was.
@@ -102,21 +166,38 @@ def ended_by_itself(choice: ChatChoice, body: Mapping[str, Any]) -> bool:
     return choice.stop_reason is None or choice.stop_reason not in asked
 
 
+def matcher_of(body: Mapping[str, Any]) -> tuple[str, Callable[[str], object]] | None:
+    """Give the kind of a `choice` or `regex`, and what tells whether a text meets it.
+
+    `None` for any other constraint, and where the text begins with what it did not apply to.
+    """
+    kind, value = constraint_of(body) or (None, None)
+    if body.get("echo") or body.get("continue_final_message"):
+        return None
+    if kind == "choice" and isinstance(value, (list, tuple)):
+        return kind, frozenset(str(item) for item in value).__contains__
+    if kind == "regex" and (pattern := _compiled(value)) is not None:
+        return kind, pattern.fullmatch
+    return None
+
+
+def ignored(kind: str, text: str) -> ConstraintIgnoredError:
+    """Say that a reply does not meet its constraint."""
+    return ConstraintIgnoredError(
+        f"The server did not apply the {kind}: the reply does not match{shown(text)}. Is its "
+        "structured output switched off?"
+    )
+
+
 def reply_check(body: Mapping[str, Any]) -> Callable[[ChatCompletion[Any]], None] | None:
     """Give what checks the replies to a body with a `choice` or `regex`; `None` for any other.
 
     It raises `ConstraintIgnoredError` for a choice that ended by itself and does not match.
     """
-    kind, value = constraint_of(body) or (None, None)
-    if body.get("echo") or body.get("continue_final_message"):
-        return None  # the text may begin with what the constraint did not apply to
-    if kind == "choice" and isinstance(value, (list, tuple)):
-        allowed = frozenset(str(item) for item in value)
-        matches: Callable[[str], object] = allowed.__contains__
-    elif kind == "regex" and (pattern := _compiled(value)) is not None:
-        matches = pattern.fullmatch
-    else:
+    found = matcher_of(body)
+    if found is None:
         return None
+    kind, matches = found
 
     def check(reply: ChatCompletion[Any]) -> None:
         for choice in reply.choices:
@@ -127,10 +208,7 @@ def reply_check(body: Mapping[str, Any]) -> Callable[[ChatCompletion[Any]], None
             if not text and (message.reasoning or message.reasoning_content):
                 continue  # the constraint begins after the reasoning
             if not matches(text):
-                raise ConstraintIgnoredError(
-                    f"The server did not apply the {kind}: the reply does not match"
-                    f"{shown(text)}. Is its structured output switched off?"
-                )
+                raise ignored(kind, text)
 
     return check
 

@@ -10,9 +10,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from vllm_agent_sdk._core.failures import stream_failure
+from vllm_agent_sdk._core.stall import StallGuard
 from vllm_agent_sdk.errors import StreamTruncatedError
 from vllm_agent_sdk.types import responses_events as wire
 from vllm_agent_sdk.types.responses import Response
@@ -114,11 +116,25 @@ class _Item:
 class ResponseAccumulator:
     """Folds the events of one stream.
 
+    Args:
+        check: Checks the whole response at the end; raises what is wrong with it.
+        constrained: The text is constrained: endless white space ends it.
+        constrained_calls: The same of calls' arguments.
+
     Attributes:
         chunks: How many events have come.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        check: Callable[[Response], None] | None = None,
+        constrained: bool = False,
+        constrained_calls: bool = False,
+    ) -> None:
+        self._check = check
+        self._constrained = constrained
+        self._constrained_calls = constrained_calls
+        self._stalls: dict[int, StallGuard] = {}
         self._head = Response()
         self._final: Response | None = None
         self._items: dict[int, _Item] = {}
@@ -134,6 +150,7 @@ class ResponseAccumulator:
 
         Raises:
             StreamFailedError: It says that the response failed.
+            OutputStalledError: A constrained response writes nothing but white space.
         """
         self.chunks += 1
         match event:
@@ -141,10 +158,14 @@ class ResponseAccumulator:
                 part = self._item(event).part(event.content_index, "output_text")
                 part.text.append(event.delta)
                 part.logprobs.extend(event.logprobs or ())
+                if self._constrained:
+                    self._stall(event.output_index).push(event.delta)
             case wire.ResponseReasoningTextDeltaEvent(content_index=at, delta=delta):
                 self._item(event).part(at, "reasoning_text").text.append(delta)
             case wire.ResponseFunctionCallArgumentsDeltaEvent():
                 self._item(event).arguments.append(event.delta)
+                if self._constrained_calls:
+                    self._stall(event.output_index).push(event.delta)
             case (
                 wire.ResponseCreatedEvent()
                 | wire.ResponseQueuedEvent()
@@ -245,13 +266,20 @@ class ResponseAccumulator:
 
         Raises:
             StreamTruncatedError: It is not complete; `partial` holds what had come.
+            OutputError: It is not what was asked for.
         """
         if self._final is None:
             raise StreamTruncatedError(
                 f"The stream ended after {self.chunks} events, without response.completed.",
                 partial=self.snapshot(),
             )
-        return self.snapshot()
+        response = self.snapshot()
+        if self._check is not None:
+            self._check(response)
+        return response
+
+    def _stall(self, index: int) -> StallGuard:
+        return self._stalls.setdefault(index, StallGuard())
 
 
 def _as_error(event: wire.ResponseErrorEvent) -> dict[str, Any]:

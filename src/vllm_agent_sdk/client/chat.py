@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeVar, Unpack, cast, overload
 from typing_extensions import TypeForm
 
 from vllm_agent_sdk._core.chat_stream import ChatAccumulator
-from vllm_agent_sdk._core.constraints import constraint_of, reply_check
+from vllm_agent_sdk._core.constraints import constrains_calls, constrains_text, reply_check
 from vllm_agent_sdk.client.calls import Calls
-from vllm_agent_sdk.client.requests import chat_body, offered_tools
+from vllm_agent_sdk.client.requests import LOAD_REPORT, chat_body, offered_tools, with_headers
 from vllm_agent_sdk.client.streams import ChatChunkStream, ChatStream, Opening
 from vllm_agent_sdk.errors import OutputError, ProtocolError, UsageError
 from vllm_agent_sdk.types.chat import (
@@ -109,7 +109,7 @@ class ChatCompletions:
             return await ChatChunkStream(*self._opening(messages, params)).opened()
         body, check = self._request(messages, params, response_type, stream=False)
         offered = offered_tools(body)
-        call = await self._calls.chat_call(body, params)
+        call = await self._calls.chat_call(body, with_headers(params, stream=False))
         whole = await self._calls.fetch(call)
         try:
             reply = decode_completion(whole.body)
@@ -117,6 +117,8 @@ class ChatCompletions:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
         self._calls.used(call, reply.usage.total_tokens if reply.usage else None)
         reply.attach(whole.body, call.request_id, offered)
+        if params.get("load_metrics"):
+            reply.attach_load(whole.headers.get(LOAD_REPORT))
         if check is not None:
             try:
                 check(reply)
@@ -213,15 +215,14 @@ class ChatCompletions:
         body, check = self._request(messages, params, response_type, stream=True)
         if options is not None and "stream_options" not in body:
             body["stream_options"] = options
+        headed = with_headers(params, stream=True)
         request_id = calls.request_id(params)
 
         async def open_stream() -> Any:
-            call = await calls.chat_call(body, {**params, "request_id": request_id})
+            call = await calls.chat_call(body, {**headed, "request_id": request_id})
             return await calls.open(call)
 
-        beams = body.get("use_beam_search")
-        choices, offered = 1 if beams else (body.get("n") or 1), offered_tools(body)
-        kind = (constraint_of(body) or (None,))[0]
+        choices, offered = body.get("n") or 1, offered_tools(body)
         opening = Opening(
             open_stream,
             choices=choices,
@@ -229,7 +230,13 @@ class ChatCompletions:
             max_event_bytes=calls.config.http.max_response_bytes,
             request_id=request_id,
         )
-        return opening, ChatAccumulator(choices, offered, check, kind not in {None, "choice"})
+        return opening, ChatAccumulator(
+            choices,
+            offered,
+            check,
+            constrains_text(body),
+            constrained_calls=constrains_calls(body),
+        )
 
 
 class Chat:

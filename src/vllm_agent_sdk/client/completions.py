@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeGuard, Unpack, overload
 
 from vllm_agent_sdk._core.completion_stream import CompletionAccumulator
+from vllm_agent_sdk._core.constraints import (
+    check_constraints,
+    constrains_text,
+    ended_by_itself,
+    ignored,
+    matcher_of,
+)
+from vllm_agent_sdk._core.limits import check_generation, check_ranges
 from vllm_agent_sdk.client.calls import Calls
-from vllm_agent_sdk.client.requests import check_keywords, check_sampling
+from vllm_agent_sdk.client.fields import check_fields
+from vllm_agent_sdk.client.requests import LOAD_REPORT, merge_extra_body, with_headers
 from vllm_agent_sdk.client.streams import EventStream, Opening, WireStream
-from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.errors import OutputError, UsageError
 from vllm_agent_sdk.transport.pipeline import Call
 from vllm_agent_sdk.types.completions import (
-    COMPLETION_FIELDS,
     Completion,
     CompletionChunk,
     CompletionParams,
@@ -74,14 +82,24 @@ class Completions:
             UsageError: A keyword cannot work; nothing was sent.
             TransportError: The request or the reply was lost on the way.
             ServerError: The server answered with an error.
+            ConstraintIgnoredError: The reply is none of the `choice`, or does not match the
+                `regex`; `partial` has it.
         """
         if stream:
-            return await CompletionChunkStream(self._opening(prompt, params)).opened()
+            return await CompletionChunkStream(*self._opening(prompt, params)).opened()
         body = completion_body(prompt, params, stream=False)
         call = await self._call(body, params)
         whole = await self._calls.fetch(call)
         reply = decode_completion(whole.body)
         reply.attach(whole.body, call.request_id)
+        if params.get("load_metrics"):
+            reply.attach_load(whole.headers.get(LOAD_REPORT))
+        if (check := _reply_check(body)) is not None:
+            try:
+                check(reply)
+            except OutputError as error:
+                error.with_facts(request_id=call.request_id, partial=reply)
+                raise
         return reply
 
     def stream(
@@ -97,7 +115,7 @@ class Completions:
         Raises:
             UsageError: A keyword cannot work; nothing was sent.
         """
-        return CompletionStream(self._opening(prompt, params, {"include_usage": True}))
+        return CompletionStream(*self._opening(prompt, params, {"include_usage": True}))
 
     async def _call(self, body: dict[str, Any], params: Mapping[str, Any]) -> Call:
         if body.get("model") is None:
@@ -109,25 +127,28 @@ class Completions:
         prompt: CompletionPrompt | None,
         params: CompletionParams,
         options: dict[str, Any] | None = None,
-    ) -> Opening:
+    ) -> tuple[Opening, CompletionAccumulator]:
         calls = self._calls
         body = completion_body(prompt, params, stream=True)
         if options is not None and "stream_options" not in body:
             body["stream_options"] = options
+        headed = with_headers(params, stream=True)
         request_id = calls.request_id(params)
 
         async def open_stream() -> Any:
-            call = await self._call(body, {**params, "request_id": request_id})
+            call = await self._call(body, {**headed, "request_id": request_id})
             return await calls.open(call)
 
         prompts = prompt_count(body.get("prompt")) + prompt_count(body.get("prompt_embeds"))
-        return Opening(
+        choices = prompts * (body.get("n") or 1)
+        opening = Opening(
             open_stream,
-            choices=prompts * (body.get("n") or 1),
+            choices=choices,
             offered=frozenset(),
             max_event_bytes=calls.config.http.max_response_bytes,
             request_id=request_id,
         )
+        return opening, CompletionAccumulator(choices, _reply_check(body), constrains_text(body))
 
 
 def completion_body(
@@ -136,20 +157,20 @@ def completion_body(
     """Build the body of a completion, without `model` where the call names none.
 
     Raises:
-        UsageError: An unknown keyword (the nearest known one is named), or what no server takes.
+        UsageError: An unknown keyword (the nearest known one is named), a value of a wrong type,
+            or what no server takes.
     """
-    check_keywords(params, COMPLETION_FIELDS | CALL_KEYWORDS, "completions")
+    check_fields(params, CompletionParams, "completions")
     body: dict[str, Any] = {}
     if prompt is not None:
         body["prompt"] = _prompt(prompt)
     body.update((name, value) for name, value in params.items() if name not in CALL_KEYWORDS)
-    extra = params.get("extra_body") or {}
-    if body.get("prompt_embeds") is None and "prompt" not in body and not extra:
-        raise UsageError("prompt= is missing: a completion needs one (or prompt_embeds=).")
-    _check(body, stream=stream)
     if stream:
         body["stream"] = True
-    body.update(extra)
+    merge_extra_body(body, params)
+    if body.get("prompt_embeds") is None and body.get("prompt") is None:
+        raise UsageError("prompt= is missing: a completion needs one (or prompt_embeds=).")
+    _check(body, stream=stream)
     return body
 
 
@@ -182,18 +203,40 @@ def _name(value: object) -> str:
 
 
 def _check(body: Mapping[str, Any], *, stream: bool) -> None:
-    check_sampling(body, stream=stream)
-    max_tokens = body.get("max_tokens")
-    if isinstance(max_tokens, int) and max_tokens < 1 and not (body.get("echo") and not max_tokens):
-        raise UsageError(
-            f"max_tokens={max_tokens}: give 1 or more (0 together with echo=True, to score a "
-            "prompt)."
-        )
-    if stream and body.get("use_beam_search"):
-        raise UsageError("use_beam_search= works without a stream only: use create().")
-    n = body.get("n")
-    if isinstance(n, int) and n < 1:
-        raise UsageError(f"n={n}: give 1 or more.")
+    # No token at all is asked for to score a prompt.
+    check_ranges({**body, "max_tokens": None} if _scores(body) else body)
+    check_generation(body, stream=stream)
+    check_constraints(body)
+    if body.get("use_beam_search"):
+        if stream:
+            raise UsageError("use_beam_search= works without a stream only: use create().")
+        if body.get("echo") and body.get("logprobs") is not None:
+            raise UsageError("use_beam_search= cannot go with echo= and logprobs=.")
+
+
+def _scores(body: Mapping[str, Any]) -> bool:
+    if body.get("max_tokens") != 0:
+        return False
+    if not body.get("echo"):
+        raise UsageError("max_tokens=0: give 1 or more (0 together with echo=True, to score).")
+    if body.get("logprob_token_ids"):
+        raise UsageError("logprob_token_ids= needs tokens of a reply: give max_tokens=1 or more.")
+    return True
+
+
+def _reply_check(body: Mapping[str, Any]) -> Callable[[Completion], None] | None:
+    """Give what checks the replies to a body with a `choice` or `regex`."""
+    found = matcher_of(body)
+    if found is None:
+        return None
+    kind, matches = found
+
+    def check(reply: Completion) -> None:
+        for choice in reply.choices:
+            if ended_by_itself(choice, body) and not matches(choice.text):
+                raise ignored(kind, choice.text)
+
+    return check
 
 
 class CompletionStream(EventStream[TextDelta | ChoiceFinished | UsageUpdated, Completion]):
@@ -203,16 +246,14 @@ class CompletionStream(EventStream[TextDelta | ChoiceFinished | UsageUpdated, Co
     entered or iterated.
     """
 
-    def __init__(self, opening: Opening) -> None:
-        folded = CompletionAccumulator(opening.choices)
+    def __init__(self, opening: Opening, folded: CompletionAccumulator) -> None:
         super().__init__(opening, folded, lambda data: folded.push(decode_chunk(data)))
 
 
 class CompletionChunkStream(WireStream[CompletionChunk, Completion]):
     """The wire's chunks of one completion (`create(stream=True)`), each with `.raw`."""
 
-    def __init__(self, opening: Opening) -> None:
-        folded = CompletionAccumulator(opening.choices)
+    def __init__(self, opening: Opening, folded: CompletionAccumulator) -> None:
 
         def items_of(data: bytes) -> list[CompletionChunk]:
             chunk = decode_chunk(data).with_raw(data)

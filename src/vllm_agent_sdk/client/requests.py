@@ -9,13 +9,28 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vllm_agent_sdk._core.constraints import check_constraints
+from vllm_agent_sdk._core.limits import check_generation, check_ranges
 from vllm_agent_sdk._core.transcript import wire_messages
+from vllm_agent_sdk.client.fields import check_fields
 from vllm_agent_sdk.errors import UsageError
-from vllm_agent_sdk.types.chat import CHAT_FIELDS
+from vllm_agent_sdk.types.chat import ChatParams
 from vllm_agent_sdk.types.protocols import Tool
 from vllm_agent_sdk.types.request_fields import CALL_KEYWORDS
 
-__all__ = ["chat_body", "check_keywords", "check_sampling", "offered_tools", "wire_tool"]
+__all__ = [
+    "LOAD_REPORT",
+    "chat_body",
+    "check_keywords",
+    "merge_extra_body",
+    "offered_tools",
+    "wire_tool",
+    "wire_tools",
+    "with_headers",
+]
+
+#: The header that asks for a server's load, and the one that reports it.
+LOAD_FORMAT = "endpoint-load-metrics-format"
+LOAD_REPORT = "endpoint-load-metrics"
 
 
 def chat_body(
@@ -34,9 +49,10 @@ def chat_body(
         stream: Ask for a stream.
 
     Raises:
-        UsageError: An unknown keyword (the nearest known one is named), or what no server takes.
+        UsageError: An unknown keyword (the nearest known one is named), a value of a wrong type,
+            or what no server takes.
     """
-    check_keywords(params, CHAT_FIELDS | CALL_KEYWORDS, "chat.completions")
+    check_fields(params, ChatParams, "chat.completions")
     body: dict[str, Any] = {"messages": wire_messages(messages)}
     for name in (*defaults, *(key for key in params if key not in defaults)):
         if name in CALL_KEYWORDS:
@@ -50,13 +66,53 @@ def chat_body(
         body[name] = value
     if not body["messages"]:
         raise UsageError("messages= is empty; a request needs at least one message.")
-    _check_chat(body, stream=stream)
-    if body.get("tools") is not None:
-        body["tools"] = [wire_tool(tool) for tool in body["tools"]]
     if stream:
         body["stream"] = True
-    body.update(params.get("extra_body") or {})
+    merge_extra_body(body, params)
+    if body.get("tools") is not None:
+        body["tools"] = wire_tools(body["tools"])
+    _check_chat(body, stream=stream)
     return body
+
+
+def merge_extra_body(body: dict[str, Any], params: Mapping[str, Any]) -> None:
+    """Put the call's `extra_body` into its body. What is in there is checked like the rest."""
+    extra = params.get("extra_body")
+    if extra:
+        if "stream" in extra:
+            raise UsageError(
+                "extra_body= cannot set stream: the method decides it. Use stream() or create()."
+            )
+        body.update(extra)
+
+
+def with_headers(params: Mapping[str, Any], *, stream: bool) -> Mapping[str, Any]:
+    """Give a call's keywords with the headers that `data_parallel_rank` and `load_metrics` mean.
+
+    Raises:
+        UsageError: They cannot work, or the header is in `extra_headers` too.
+    """
+    rank = params.get("data_parallel_rank")
+    load = params.get("load_metrics")
+    if rank is None and not load:
+        return params
+    added: dict[str, str] = {}
+    if rank is not None:
+        if rank < 0:
+            raise UsageError(f"data_parallel_rank={rank}: give 0 or more.")
+        added["x-data-parallel-rank"] = str(rank)
+    if load:
+        if stream:
+            raise UsageError(
+                "load_metrics=True works without a stream only: vLLM reports its load in the head "
+                "of whole replies. Use create(), or vllm.server.load()."
+            )
+        added[LOAD_FORMAT] = "JSON"
+    extra = params.get("extra_headers") or {}
+    for name in extra:
+        if name.lower() in added:
+            raise UsageError(f"extra_headers= sets {name!r} beside the keyword for it; give one.")
+    return {**params, "extra_headers": {**extra, **added}}
 
 
 def check_keywords(params: Mapping[str, Any], known: frozenset[str], where: str) -> None:
@@ -77,34 +133,44 @@ def _check_chat(body: Mapping[str, Any], *, stream: bool) -> None:
     tools = body.get("tools")
     if tools is not None and not tools:
         raise UsageError("tools= is empty: vLLM refuses that. Leave it out instead.")
-    if body.get("tool_choice") not in {None, "none"} and not tools:
-        raise UsageError("tool_choice= needs tools=.")
-    check_sampling(body, stream=stream)
-
-
-def check_sampling(body: Mapping[str, Any], *, stream: bool) -> None:
-    """Refuse what no server setting can allow, of the fields that all completions have."""
-    if body.get("stream_options") is not None and not stream:
-        raise UsageError("stream_options= needs a stream: use stream(), or stream=True.")
-    if stream and body.get("prompt_logprobs") is not None:
-        raise UsageError("prompt_logprobs= works without a stream only: use create().")
-    _check_range(body, "temperature", 0, 2)
-    _check_range(body, "presence_penalty", -2, 2)
-    _check_range(body, "frequency_penalty", -2, 2)
-    top_p = body.get("top_p")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise UsageError(f"top_p={top_p!r}: give a number above 0, up to 1.")
+    choice = body.get("tool_choice")
+    if choice is not None and choice != "none":
+        if not tools:
+            raise UsageError("tool_choice= needs tools=.")
+        if isinstance(choice, Mapping):
+            _check_named(choice, body)
+    if body.get("continue_final_message") and body.get("add_generation_prompt"):
+        raise UsageError(
+            "continue_final_message=True goes on with the last message, add_generation_prompt=True "
+            "begins a new one; give one of them."
+        )
+    check_ranges(body)
+    check_generation(body, stream=stream)
+    if body.get("top_logprobs") and not body.get("logprobs"):
+        raise UsageError("top_logprobs= needs logprobs=True.")
     check_constraints(body)
 
 
-def _check_range(body: Mapping[str, Any], name: str, low: float, high: float) -> None:
-    value = body.get(name)
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UsageError(f"{name}= takes a number, not {type(value).__name__}.")
-    if not low <= value <= high:
-        raise UsageError(f"{name}={value!r}: give a number from {low} to {high}.")
+def _check_named(choice: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+    function = choice.get("function")
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise UsageError(
+            'tool_choice= names a tool as {"type": "function", "function": {"name": "…"}}.'
+        )
+    offered = offered_tools(body)
+    if name not in offered:
+        raise UsageError(
+            f"tool_choice= names {name!r}, which is not among tools= "
+            f"({', '.join(sorted(offered))})."
+        )
+
+
+def wire_tools(tools: object) -> list[Mapping[str, Any]]:
+    """Give tools in the wire's shape."""
+    if isinstance(tools, (str, Mapping)) or not isinstance(tools, Iterable):
+        raise UsageError(f"tools= takes a list, not {type(tools).__name__}.")
+    return [wire_tool(tool) for tool in tools]
 
 
 def wire_tool(tool: object, *, strict: bool = False) -> Mapping[str, Any]:

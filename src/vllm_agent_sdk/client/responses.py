@@ -8,13 +8,20 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 from urllib.parse import quote
 
+from vllm_agent_sdk._core.constraints import constrains_calls
 from vllm_agent_sdk._core.responses_stream import ResponseAccumulator
 from vllm_agent_sdk.client.calls import Calls
-from vllm_agent_sdk.client.responses_body import offered_names, response_body
+from vllm_agent_sdk.client.responses_body import (
+    offered_names,
+    response_body,
+    response_check,
+    response_constrains,
+)
 from vllm_agent_sdk.client.streams import Opening, WireStream
 from vllm_agent_sdk.errors import (
     BadRequestError,
     NotFoundError,
+    OutputError,
     ServerError,
     UnsupportedByServerError,
     UsageError,
@@ -68,8 +75,8 @@ class ResponseStream(WireStream[ResponseStreamEvent, Response]):
 
     _ends_complete = True
 
-    def __init__(self, opening: Opening) -> None:
-        folded = ResponseAccumulator()
+    def __init__(self, opening: Opening, folded: ResponseAccumulator | None = None) -> None:
+        folded = folded or ResponseAccumulator()
 
         def read(data: bytes) -> list[ResponseEvent]:
             event = decode_event(data)
@@ -167,6 +174,8 @@ class Responses:
             UnsupportedByServerError: The server keeps no responses, and was asked for one.
             TransportError: The request or the response was lost on the way.
             ServerError: The server answered with an error.
+            ConstraintIgnoredError: The text is none of the `choice`, or does not match the `regex`;
+                `partial` has it.
         """
         body = response_body(input, params, stream=False)
         offered = offered_names(body)
@@ -174,7 +183,7 @@ class Responses:
 
         async def fetch() -> Response:
             call = await self._call(body, params, request_id)
-            return await self._whole(call, offered)
+            return await self._whole(call, offered, response_check(body))
 
         return await self._explained(fetch(), body)
 
@@ -195,8 +204,11 @@ class Responses:
         async def open_stream() -> OpenStream:
             return await self._calls.open(await self._call(body, params, request_id))
 
+        folded = ResponseAccumulator(
+            response_check(body), response_constrains(body), constrains_calls(body)
+        )
         return self._stream(
-            lambda: self._explained(open_stream(), body), offered_names(body), request_id
+            lambda: self._explained(open_stream(), body), offered_names(body), request_id, folded
         )
 
     @overload
@@ -287,13 +299,24 @@ class Responses:
         named = {**params, "request_id": request_id}
         return self._calls.call("/responses", body, named, stores=stores)
 
-    async def _whole(self, call: Call, offered: frozenset[str] | None) -> Response:
+    async def _whole(
+        self,
+        call: Call,
+        offered: frozenset[str] | None,
+        check: Callable[[Response], None] | None = None,
+    ) -> Response:
         whole = await self._calls.fetch(call)
         try:
             response = decode_response(whole.body)
         except VLLMError as error:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
         response.attach(whole.body, call.request_id, offered)
+        if check is not None:
+            try:
+                check(response)
+            except OutputError as error:
+                error.with_facts(request_id=call.request_id, partial=response)
+                raise
         return response
 
     def _stream(
@@ -301,6 +324,7 @@ class Responses:
         open: Callable[[], Awaitable[OpenStream]],
         offered: frozenset[str] | None,
         request_id: str | None,
+        folded: ResponseAccumulator | None = None,
     ) -> ResponseStream:
         opening = Opening(
             open,
@@ -309,7 +333,7 @@ class Responses:
             max_event_bytes=self._calls.config.http.max_response_bytes,
             request_id=request_id,
         )
-        return ResponseStream(opening)
+        return ResponseStream(opening, folded)
 
     async def _explained(self, work: Awaitable[T], body: Mapping[str, Any]) -> T:
         """Do it, and say so where it fails because the server keeps nothing."""

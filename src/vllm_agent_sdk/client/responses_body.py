@@ -5,19 +5,31 @@ Refused here, before any I/O, is only what no server setting can allow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from vllm_agent_sdk.client.requests import check_keywords, check_sampling, wire_tool
+from vllm_agent_sdk._core.constraints import (
+    check_kinds,
+    check_salt,
+    constrains_text,
+    ignored,
+    matcher_of,
+)
+from vllm_agent_sdk._core.limits import check_ranges
+from vllm_agent_sdk.client.fields import check_fields
+from vllm_agent_sdk.client.requests import merge_extra_body, wire_tool, wire_tools
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.request_fields import CALL_KEYWORDS
-from vllm_agent_sdk.types.responses import RESPONSE_FIELDS
+from vllm_agent_sdk.types.responses import Response, ResponseParams
 from vllm_agent_sdk.types.responses_items import InputItem, response_input
 
-__all__ = ["offered_names", "response_body", "response_tool"]
-
-_SALT_LENGTH = 128
-_NOT_IN_SALT = "@/\\\0"
+__all__ = [
+    "offered_names",
+    "response_body",
+    "response_check",
+    "response_constrains",
+    "response_tool",
+]
 
 
 def response_body(
@@ -31,24 +43,31 @@ def response_body(
         stream: Ask for a stream.
 
     Raises:
-        UsageError: An unknown keyword (the nearest known one is named), or what no server takes.
+        UsageError: An unknown keyword (the nearest known one is named), a value of a wrong type,
+            or what no server takes.
     """
+    for name in ("data_parallel_rank", "load_metrics"):
+        if name in params:
+            raise UsageError(
+                f"{name}= is for chat.completions and completions: vLLM's responses do not read "
+                "its header."
+            )
     if "stream" in params:
         raise UsageError(
             "responses.create() gives a whole response and responses.stream() a stream; neither "
             "takes stream=."
         )
-    if params.get("prompt") is not None:
+    if "prompt" in params:
         raise UsageError("vLLM has no prompt templates (prompt=): use instructions= and input=.")
-    check_keywords(params, RESPONSE_FIELDS | CALL_KEYWORDS, "responses")
+    check_fields(params, ResponseParams, "responses")
     body: dict[str, Any] = {"input": response_input(input)}
     body.update((name, value) for name, value in params.items() if name not in CALL_KEYWORDS)
-    _check(body)
-    if body.get("tools") is not None:
-        body["tools"] = [response_tool(tool) for tool in body["tools"]]
     if stream:
         body["stream"] = True
-    body.update(params.get("extra_body") or {})
+    merge_extra_body(body, params)
+    if body.get("tools") is not None:
+        body["tools"] = [response_tool(tool) for tool in wire_tools(body["tools"])]
+    _check(body)
     return body
 
 
@@ -84,37 +103,76 @@ def _names(tools: Iterable[Any]) -> Iterator[str]:
             yield name
 
 
+def response_constrains(body: Mapping[str, Any]) -> bool:
+    """True if white space without end may be all that a constraint lets the model write."""
+    return _shape(body) is not None or constrains_text(body)
+
+
+def response_check(body: Mapping[str, Any]) -> Callable[[Response], None] | None:
+    """Give what checks the response to a body with a `choice` or `regex`; `None` for any other.
+
+    A response does not say whether a stop text ended it: where one was asked for, nothing
+    is checked.
+    """
+    found = matcher_of(body)
+    if found is None or body.get("stop") or body.get("stop_token_ids"):
+        return None
+    kind, matches = found
+
+    def check(response: Response) -> None:
+        kinds = {item.type for item in response.output}
+        if response.status == "completed" and kinds <= {"message", "reasoning"}:
+            text = response.text
+            if (text or not response.reasoning) and not matches(text):
+                raise ignored(kind, text)
+
+    return check
+
+
 def _check(body: Mapping[str, Any]) -> None:
     choice = body.get("tool_choice")
     if not body.get("tools") and (choice == "required" or isinstance(choice, Mapping)):
         raise UsageError("tool_choice= needs tools=.")
+    if isinstance(choice, Mapping) and choice.get("type") in {"function", "custom"}:
+        _check_named(choice, body)
+    if body.get("prompt") is not None:
+        raise UsageError("vLLM has no prompt templates (prompt=): use instructions= and input=.")
     if body.get("background") and body.get("store", True) is not True:
         raise UsageError("background=True needs store=True: it is how the response is fetched.")
     if body.get("previous_input_messages") and body.get("previous_response_id"):
         raise UsageError("Give either previous_input_messages= or previous_response_id=.")
-    check_sampling(body, stream=False)
+    check_ranges(body)
+    check_salt(body)
     _check_constraint(body)
-    salt = body.get("cache_salt")
-    if salt is not None and not (
-        isinstance(salt, str)
-        and 0 < len(salt) <= _SALT_LENGTH
-        and not any(each in salt for each in _NOT_IN_SALT)
-    ):
+
+
+def _check_named(choice: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+    name, offered = choice.get("name"), offered_names(body)
+    if not name:
+        raise UsageError('tool_choice= names a tool as {"type": "function", "name": "…"}.')
+    # A tool inside a namespace may be named without it.
+    if name not in offered and not any(each.endswith(f"__{name}") for each in offered):
         raise UsageError(
-            f"cache_salt= takes 1 to {_SALT_LENGTH} characters without '@', '/', '\\' and NUL."
+            f"tool_choice= names {name!r}, which is not among tools= "
+            f"({', '.join(sorted(offered))})."
         )
 
 
-def _check_constraint(body: Mapping[str, Any]) -> None:
-    structured = body.get("structured_outputs")
+def _shape(body: Mapping[str, Any]) -> object:
+    """The format of the text, if it is one that constrains."""
     text = body.get("text")
     shape = text.get("format") if isinstance(text, Mapping) else None
-    if shape is not None and structured is not None:
+    return None if isinstance(shape, Mapping) and shape.get("type") == "text" else shape
+
+
+def _check_constraint(body: Mapping[str, Any]) -> None:
+    structured, shape = body.get("structured_outputs"), _shape(body)
+    if isinstance(structured, Mapping):
+        check_kinds(structured)
+    text = body.get("text") if structured is not None else None
+    if isinstance(text, Mapping) and text.get("format") is not None:
         raise UsageError("Two constraints: give either text={'format': …} or structured_outputs=.")
-    constrained = structured is not None or (
-        isinstance(shape, Mapping) and shape.get("type") != "text"
-    )
-    if constrained and body.get("include_reasoning") is False:
+    if (structured is not None or shape is not None) and body.get("include_reasoning") is False:
         raise UsageError(
             "include_reasoning=False with a constraint: the grammar would apply from the first "
             "token on, reasoning included. Leave it out and ignore the reasoning."
