@@ -105,7 +105,7 @@ class _Place:
 
 
 def _before_half(text: str, end: int) -> int:
-    """Step back before `\\ud83d`, the first half of a character whose second is to come."""
+    """Step back before an escaped half of a character whose other half is to come."""
     half = text[end - 6 : end] if end >= 6 else ""
     if half[:2] != "\\u" or half[2:3] not in ("d", "D") or half[3:4] not in "89abAB":
         return end
