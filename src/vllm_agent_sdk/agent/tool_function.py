@@ -16,7 +16,7 @@ from vllm_agent_sdk.agent.tool_results import failure, output_of
 from vllm_agent_sdk.errors import ToolError
 from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
 
-__all__ = ["FunctionTool"]
+__all__ = ["FunctionTool", "in_thread"]
 
 _log = logging.getLogger("vllm_agent_sdk.tools")
 
@@ -102,7 +102,7 @@ class FunctionTool(Generic[Deps, P, R]):
 
     async def _run(self, args: list[Any], kwargs: dict[str, Any]) -> Any:
         call = functools.partial(cast("Callable[..., Any]", self._fn), *args, **kwargs)
-        result = call() if self.is_async else await _in_thread(call, f"tool-{self.name}")
+        result = call() if self.is_async else await in_thread(call, f"tool-{self.name}")
         return await result if inspect.isawaitable(result) else result
 
     def _invalid(self, wrong: list[str]) -> ToolOutput:
@@ -123,7 +123,7 @@ class FunctionTool(Generic[Deps, P, R]):
         return failure(text or type(error).__name__, executed=executed)
 
 
-async def _in_thread(call: Callable[[], Any], name: str) -> Any:
+async def in_thread(call: Callable[[], Any], name: str) -> Any:
     """Run a blocking call in a thread of its own, with the caller's context variables.
 
     Not in asyncio's executor, which tools that hang would exhaust for everyone else, and as a
@@ -137,7 +137,7 @@ async def _in_thread(call: Callable[[], Any], name: str) -> Any:
         if done.done():  # the waiter was cancelled; nobody asks any more
             return
         if isinstance(error, StopIteration):  # a future refuses it
-            error = RuntimeError(f"the tool raised {error!r}")
+            error = RuntimeError(f"it raised {error!r}")
         if error is None:
             done.set_result(result)
         else:
