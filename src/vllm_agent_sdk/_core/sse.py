@@ -36,6 +36,7 @@ class SSEDecoder:
 
     def __init__(self, max_event_bytes: int | None = None) -> None:
         self._limit = max_event_bytes
+        self._between = False  # nothing of an event has come
         self._at_start = True
         self._after_cr = False
         self._tail: list[bytes] = []  # pieces of a line whose end has not come
@@ -52,15 +53,29 @@ class SSEDecoder:
             ProtocolError: An event is larger than `max_event_bytes`. Where events came before it
                 in the same bytes, they are given, and the next call raises.
         """
+        # What servers send most of the time: one whole event.
+        if (
+            self._between
+            and data[:6] == b"data: "
+            and data.find(b"\n") == len(data) - 2
+            and data[-1:] == b"\n"
+            and b"\r" not in data
+            and (self._limit is None or len(data) - 2 <= self._limit)
+        ):
+            return [SSEEvent(data[6:-2])]
         if self._failure is not None:
             raise self._failure
         events: list[SSEEvent] = []
+        self._between = False
         try:
             self._feed(data, events)
         except ProtocolError as error:
             self._failure = error
             if not events:
                 raise
+        else:
+            pending = self._at_start or self._after_cr or self._tail or self._data or self._event
+            self._between = not pending
         return events
 
     def _feed(self, data: bytes, events: list[SSEEvent]) -> None:

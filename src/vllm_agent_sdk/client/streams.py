@@ -160,14 +160,21 @@ class WireStream(Generic[Item, Reply]):
         return self
 
     async def __anext__(self) -> Item:
-        while not self._ready:
+        ready = self._ready
+        while not ready:
             if self._failure is not None:
                 raise self._failure
             if self._completion is not None or self._closed:
                 await self._release()
                 raise StopAsyncIteration
-            await self._advance()
-        return self._ready.popleft()
+            if self._reading:
+                raise UsageError("Two tasks read one stream at the same time; let one read it.")
+            self._reading = True
+            try:
+                await self._advance(self._stream or await self._opened())
+            finally:
+                self._reading = False
+        return ready.popleft()
 
     async def opened(self) -> Self:
         """Send the request now, and wait for the head of its reply."""
@@ -204,25 +211,17 @@ class WireStream(Generic[Item, Reply]):
                 raise
         return self._stream
 
-    async def _advance(self) -> None:
+    async def _advance(self, stream: OpenStream) -> None:
         """Read once; what comes of it is in `_ready`, `_completion` or `_failure`."""
-        if self._reading:
-            raise UsageError("Two tasks read one stream at the same time; let one read it.")
-        self._reading = True
-        try:
-            await self._take(await self._opened())
-        finally:
-            self._reading = False
-
-    async def _take(self, stream: OpenStream) -> None:
         try:
             data = await stream.receive()
             if not data:
                 self._end()
                 return
-            for event in self._decoder.feed(data):
-                if not stream.has_data:
-                    stream.data_came()
+            events = self._decoder.feed(data)
+            if events and not stream.has_data:
+                stream.data_came()
+            for event in events:
                 if event.data == _DONE:
                     self._end()
                     return
