@@ -223,11 +223,11 @@ class WireStream(Generic[Item, Reply]):
                 stream.data_came()
             for event in events:
                 if event.data == _DONE:
-                    self._end()
+                    self._end(said=True)
                     return
                 self._push(event.data)
                 if self._ends_complete and self._accumulator.complete:
-                    self._end()
+                    self._end(said=True)
                     return
         except VLLMError as error:
             self._fail(error)
@@ -245,10 +245,13 @@ class WireStream(Generic[Item, Reply]):
         else:
             self._failure = error.with_facts(request_id=self.request_id, partial=self.partial)
 
-    def _end(self, lost: TransportError | None = None) -> None:
-        """Take the end of the stream, be it regular or that of a connection that was lost."""
+    def _end(self, lost: TransportError | None = None, *, said: bool = False) -> None:
+        """Take the end of the stream, be it regular or that of a connection that was lost.
+
+        Where the server has said that it is the end, what follows does not count.
+        """
         try:
-            cut = not self._take_tail()
+            cut = not (said or self._take_tail())
             if not self._accumulator.complete and (cut or lost is not None):
                 where = (
                     "inside an event" if lost is None else f"before the reply was complete: {lost}"
