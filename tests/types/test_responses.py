@@ -244,6 +244,8 @@ def test_a_type_that_is_not_known_is_an_event_too() -> None:
         7,
         [None],
     )
+    odd = decode_event(b'{"type":{"a":1}}')
+    assert isinstance(odd, ResponseUnknownEvent)
     untyped = decode_event(b'{"a":1}')
     assert isinstance(untyped, ResponseUnknownEvent)
     assert (untyped.type, untyped.sequence_number) == ("", -1)

@@ -457,9 +457,12 @@ def decode_event(data: bytes) -> ResponseEvent:
         return _decode_known(data)
     except ProtocolError:
         value = _codec.decode(data)
-        if not isinstance(value, dict) or value.get("type") in _TYPES:
+        if not isinstance(value, dict):
+            raise
+        type_ = value.get("type")
+        if isinstance(type_, str) and type_ in _TYPES:
             raise
         if value.get("error") is not None:
             # The frame in which vLLM's other streams, and proxies, report an error.
             return ResponseErrorEvent(error=value["error"])
-        return ResponseUnknownEvent(str(value.get("type") or ""), value)
+        return ResponseUnknownEvent(str(type_ or ""), value)
