@@ -13,7 +13,7 @@ from .support import ONCE, FixedTransport
 
 pytestmark = pytest.mark.feature("S-06")
 
-CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}'  # no blank line
+CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}'
 COMPLETED = {"type": "response.completed", "response": {"id": "r", "status": "completed"}}
 
 
