@@ -10,7 +10,8 @@ import msgspec
 import pydantic
 import pytest
 
-from vllm_agent_sdk._core.output import OutputType, unenforced
+from vllm_agent_sdk._core.output import OutputType
+from vllm_agent_sdk._core.schema_grammar import unenforced
 from vllm_agent_sdk.errors import ConstraintIgnoredError, OutputValidationError, SchemaError
 from vllm_agent_sdk.types.chat import ChatChoice, ChatCompletion, ChatMessage
 

@@ -12,29 +12,17 @@ from typing import Any, get_origin
 
 from vllm_agent_sdk._core.constraints import ended_by_itself, shown
 from vllm_agent_sdk._core.schema import MismatchError, Validator, type_schema
-from vllm_agent_sdk._core.schema_refs import subschemas
+from vllm_agent_sdk._core.schema_grammar import grammar_schema, response_schema, unenforced
 from vllm_agent_sdk._core.schema_values import Decode, keep
 from vllm_agent_sdk.errors import ConstraintIgnoredError, OutputValidationError, ProtocolError
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import ChatCompletion
 
-__all__ = ["OutputType", "unenforced"]
+__all__ = ["OutputType"]
 
 Schema = dict[str, Any]
 
-#: Keywords that grammars compile and do not enforce; `if` does nothing without the other two.
-_UNENFORCED = (
-    "uniqueItems", "not", "allOf", "oneOf", "dependentRequired", "if", "then", "else",
-)  # fmt: skip
 _LONGEST_NAME = 64
-
-
-def unenforced(schema: Any) -> tuple[str, ...]:
-    """Name the keywords of a schema that the server's grammars take and do not enforce."""
-    found: set[str] = set()
-    for each in subschemas(schema):
-        found |= {key for key in _UNENFORCED if each.get(key, False) is not False}
-    return tuple(key for key in _UNENFORCED if key in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +59,13 @@ class OutputType:
         return cls(name, schema, decode, Validator(schema, "response_type="))
 
     def response_format(self) -> dict[str, Any]:
-        """Give the request's field."""
-        form = {"name": self.name, "schema": self.schema, "strict": True}
+        """Give the request's field, with what the server's grammars enforce of the schema.
+
+        Raises:
+            SchemaError: No grammar can be made of the schema; keyword and path are named.
+        """
+        sent = response_schema(self.schema, "response_type=")
+        form = {"name": self.name, "schema": sent, "strict": True}
         return {"type": "json_schema", "json_schema": form}
 
     def value_of(self, reply: ChatCompletion[Any], body: Mapping[str, Any]) -> Any:
@@ -110,6 +103,14 @@ class OutputType:
             ) from cause
         return self._checked(value, reason)
 
+    def value_of_json(self, data: bytes) -> Any:
+        """Read the value from JSON that was found valid before.
+
+        Raises:
+            OutputValidationError: It does not match (the type has changed since).
+        """
+        return self._checked(_codec.decode(data), "stop")
+
     def _checked(self, value: Any, reason: str | None) -> Any:
         problems = self.validator.errors(value)
         failure: Exception | None = None
@@ -120,7 +121,7 @@ class OutputType:
                 problems, failure = [str(cause)], cause
             except (TypeError, ValueError) as error:  # a class of the caller's refuses it
                 problems, failure = [f"{self.name}: {error}"], error
-        loose = unenforced(self.schema)
+        loose = unenforced(grammar_schema(self.schema, "response_type="))
         hint = f" Grammars do not enforce {', '.join(loose)}." if loose else ""
         raise OutputValidationError(
             f"The reply does not match its type: {'; '.join(problems)}.{hint}",

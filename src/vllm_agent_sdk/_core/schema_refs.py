@@ -6,7 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["DEFS", "drop_titles", "hoist", "inline", "merge", "resolve", "subschemas"]
+from vllm_agent_sdk._core.schema_values import at
+
+__all__ = [
+    "DEFS", "NOTES", "drop_titles", "hoist", "inline", "mapped", "mapped_at", "merge", "resolve",
+    "subschemas",
+]  # fmt: skip
 
 Schema = dict[str, Any]
 
@@ -21,10 +26,10 @@ _LIST = {"allOf", "anyOf", "items", "oneOf", "prefixItems"}
 _MAP = {"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"}
 
 #: Keywords that only describe: beside a `$ref` they may win over what they stand beside.
-_NOTES = {"$comment", "default", "deprecated", "description", "examples", "readOnly", "title"}
+NOTES = {"$comment", "default", "deprecated", "description", "examples", "readOnly", "title"}
 
 
-def _mapped(schema: Any, change: Callable[[Any], Any]) -> Any:
+def mapped(schema: Any, change: Callable[[Any], Any]) -> Any:
     """Copy a schema with every direct subschema replaced by `change(subschema)`."""
     if not isinstance(schema, dict):
         return schema
@@ -41,19 +46,35 @@ def _mapped(schema: Any, change: Callable[[Any], Any]) -> Any:
     return copy
 
 
+def mapped_at(schema: Schema, path: str, change: Callable[[Any, str], Any]) -> Schema:
+    """Copy a schema with every direct subschema replaced by `change(subschema, its path)`."""
+    copy: Schema = {}
+    for key, value in schema.items():
+        here = at(path, key)
+        if key in _MAP and isinstance(value, dict):
+            copy[key] = {name: change(item, at(here, name)) for name, item in value.items()}
+        elif key in _LIST and isinstance(value, list):
+            copy[key] = [change(item, at(here, index)) for index, item in enumerate(value)]
+        elif key in _ONE:
+            copy[key] = change(value, here)
+        else:
+            copy[key] = value
+    return copy
+
+
 def subschemas(schema: Any) -> Iterator[Schema]:
     """Give a schema and all schemas inside it (a `$ref` is not followed)."""
     if isinstance(schema, dict):
         yield schema
         inner: list[Any] = []
-        _mapped(schema, inner.append)
+        mapped(schema, inner.append)
         for item in inner:
             yield from subschemas(item)
 
 
 def drop_titles(schema: Any) -> Any:
     """Copy a schema without the titles that repeat the name of a class or field."""
-    copy = _mapped(schema, drop_titles)
+    copy = mapped(schema, drop_titles)
     if isinstance(copy, dict):
         copy.pop("title", None)
     return copy
@@ -97,7 +118,7 @@ def hoist(schema: Schema, defs: Schema) -> Schema:
         names[name] = new
 
     def renamed(item: Any) -> Any:
-        copy = _mapped(item, renamed)
+        copy = mapped(item, renamed)
         if isinstance(copy, dict) and isinstance(ref := copy.get("$ref"), str):
             name = ref.removeprefix(DEFS)
             copy["$ref"] = DEFS + names[name] if name in names else ref
@@ -124,10 +145,10 @@ def inline(schema: Schema, defs: Schema) -> Schema:
     once = {name for name in defs if uses[name] == 1 and not _reaches(name, name, defs)}
 
     def written(item: Any) -> Any:
-        copy = _mapped(item, written)
+        copy = mapped(item, written)
         ref = copy.get("$ref") if isinstance(copy, dict) else None
         name = ref.removeprefix(DEFS) if isinstance(ref, str) else None
-        if name not in once or not set(copy) - {"$ref"} <= _NOTES:
+        if name not in once or not set(copy) - {"$ref"} <= NOTES:
             return copy
         notes = {key: value for key, value in copy.items() if key != "$ref"}
         return {**written(defs[name]), **notes}
