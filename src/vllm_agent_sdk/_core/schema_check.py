@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -16,7 +17,7 @@ from vllm_agent_sdk._core import schema_refs as refs
 from vllm_agent_sdk._core.schema_values import at
 from vllm_agent_sdk.errors import SchemaError
 
-__all__ = ["Validator", "coerce"]
+__all__ = ["Validator", "coerce", "is_loaded", "load"]
 
 _MOST_ERRORS = 10
 _LONGEST = 300
@@ -26,6 +27,16 @@ _ROUNDS = 8
 
 _INTEGER = re.compile(r"0|-?[1-9]\d{0,99}")
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,99})(\.\d{1,99})?([eE][+-]?\d{1,3})?")
+
+
+def is_loaded() -> bool:
+    """Whether validating needs no import any more."""
+    return hasattr(sys.modules.get("jsonschema_rs"), "validator_for")
+
+
+def load() -> None:
+    """Import what validates; it takes long: not for the loop."""
+    import jsonschema_rs  # noqa: F401
 
 
 class Validator:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from vllm_agent_sdk._core.schema import MismatchError, Parameters, Validator
+from vllm_agent_sdk._core.schema_check import is_loaded, load
 from vllm_agent_sdk.agent.tool_results import failure, output_of
 from vllm_agent_sdk.errors import ToolError
 from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
@@ -77,6 +78,8 @@ class FunctionTool(Generic[Deps, P, R]):
             exception of the function gives `is_error=True` and its type and message, a `ToolError`
             exactly its message.
         """
+        if not is_loaded():
+            await asyncio.to_thread(load)
         repairs: tuple[str, ...] = ()
         if self._spec.coerce:
             arguments, repairs = self._validator.coerce(arguments)

@@ -98,9 +98,12 @@ def _not_finite(value: object, path: str) -> str | None:
 
 def decoder(type_: type[T]) -> Callable[[bytes], T]:
     """Build a decoder of bytes that a server sent; it raises `ProtocolError` and nothing else."""
-    decode_bytes = msgspec.json.Decoder(type_, strict=False).decode
+    decode_bytes: Callable[[bytes], T] | None = None
 
     def decode_sent(data: bytes) -> T:
+        nonlocal decode_bytes
+        if decode_bytes is None:  # built at the first use: importing stays quick
+            decode_bytes = msgspec.json.Decoder(type_, strict=False).decode
         try:
             try:
                 return decode_bytes(data)
