@@ -7,39 +7,41 @@ left to it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 from vllm_agent_sdk.errors import UsageError
 
-__all__ = ["check_generation", "check_range", "check_ranges"]
+__all__ = ["check_generation", "check_ranges"]
 
 _INT64 = 2**63
-#: Lowest and highest value (`None`: no limit), and what to give.
-_RANGES: dict[str, tuple[float, float | None, str]] = {
+#: Lowest and highest value, and what to give.
+_RANGES: dict[str, tuple[float, float, str]] = {
     "temperature": (0, 2, "a number from 0 to 2"),
     "presence_penalty": (-2, 2, "a number from -2 to 2"),
     "frequency_penalty": (-2, 2, "a number from -2 to 2"),
     "top_p": (0, 1, "a number above 0, up to 1"),
     "min_p": (0, 1, "a number from 0 to 1"),
-    "repetition_penalty": (0, None, "a number above 0"),
-    "top_k": (-1, None, "a number of tokens, or 0 or -1 for all"),
-    "min_tokens": (0, None, "0 or more"),
-    "max_tokens": (1, None, "1 or more"),
-    "max_completion_tokens": (1, None, "1 or more"),
-    "max_output_tokens": (1, None, "1 or more"),
-    "n": (1, None, "1 or more"),
-    "stream_interval": (1, None, "1 or more"),
-    "truncate_prompt_tokens": (-1, None, "0 or more, or -1 for what the context takes"),
-    "prompt_logprobs": (-1, None, "0 or more, or -1 for all"),
-    "top_logprobs": (-1, None, "0 or more, or -1 for all"),
-    "logprobs": (-1, None, "0 or more, or -1 for all"),
-    "thinking_token_budget": (-1, None, "0 or more, or -1 for no limit"),
-    "routed_experts_prompt_start": (0, None, "0 or more"),
+    "repetition_penalty": (0, inf, "a number above 0"),
+    "top_k": (-1, inf, "a number of tokens, or 0 or -1 for all"),
+    "min_tokens": (0, inf, "0 or more"),
+    "max_tokens": (1, inf, "1 or more"),
+    "max_completion_tokens": (1, inf, "1 or more"),
+    "max_output_tokens": (1, inf, "1 or more"),
+    "n": (1, inf, "1 or more"),
+    "stream_interval": (1, inf, "1 or more"),
+    "truncate_prompt_tokens": (-1, inf, "0 or more, or -1 for what the context takes"),
+    "prompt_logprobs": (-1, inf, "0 or more, or -1 for all"),
+    "top_logprobs": (-1, inf, "0 or more, or -1 for all"),
+    "logprobs": (-1, inf, "0 or more, or -1 for all"),
+    "thinking_token_budget": (-1, inf, "0 or more, or -1 for no limit"),
+    "routed_experts_prompt_start": (0, inf, "0 or more"),
     "seed": (-_INT64, _INT64 - 1, "a number of 64 bits"),
     "priority": (-_INT64, _INT64 - 1, "a number of 64 bits"),
 }
 #: The lowest value itself is too low.
 _ABOVE = frozenset({"top_p", "repetition_penalty"})
+_NUMBERS = frozenset({int, float})
 _GREEDY = 1e-5
 
 
@@ -49,9 +51,11 @@ def check_ranges(body: Mapping[str, Any]) -> None:
     Raises:
         UsageError: Names the field, and what to give.
     """
-    for name in body:
-        if name in _RANGES:
-            check_range(body, name)
+    for name, value in body.items():
+        if name in _RANGES and value is not None:
+            low, high, _ = _RANGES[name]
+            if type(value) not in _NUMBERS or not low < value <= high:
+                _check_range(name, value)
     for name in ("stop", "bad_words"):
         texts = body.get(name)
         if texts is not None and (
@@ -62,16 +66,14 @@ def check_ranges(body: Mapping[str, Any]) -> None:
         raise UsageError("allowed_token_ids= is empty: nothing could be written. Leave it out.")
 
 
-def check_range(body: Mapping[str, Any], name: str) -> None:
-    """Refuse one field's number if it is out of its range."""
-    value = body[name]
-    if value is None or (name == "logprobs" and isinstance(value, bool)):
-        return
+def _check_range(name: str, value: Any) -> None:
+    if name == "logprobs" and isinstance(value, bool):
+        return  # a chat's
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UsageError(f"{name}= takes a number, not {type(value).__name__}.")
     low, high, give = _RANGES[name]
     within = value > low if name in _ABOVE else value >= low
-    if not within or (high is not None and value > high):
+    if not within or value > high:
         raise UsageError(f"{name}={value!r}: give {give}.")
 
 

@@ -88,7 +88,7 @@ class Completions:
         if stream:
             return await CompletionChunkStream(*self._opening(prompt, params)).opened()
         body = completion_body(prompt, params, stream=False)
-        call = await self._call(body, params)
+        call = await self._call(body, with_headers(params, stream=False))
         whole = await self._calls.fetch(call)
         reply = decode_completion(whole.body)
         reply.attach(whole.body, call.request_id)

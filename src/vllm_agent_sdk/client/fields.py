@@ -51,7 +51,9 @@ def _is_number(value: object) -> bool:
 
 
 def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+    return type(value) is list or (
+        isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+    )
 
 
 _ANY = _Kind(frozenset({object}), lambda _value: True, "anything", "anything")
@@ -125,6 +127,7 @@ def _either(kinds: list[_Kind]) -> _Kind:
         return kinds[0] if len(kinds) == 1 else _ANY
     exact = frozenset[type]().union(*(kind.exact for kind in kinds))
     text = " or ".join(dict.fromkeys(kind.text for kind in kinds))
+    kinds.sort(key=lambda kind: bool(kind.exact))  # what is not taken at the first look comes first
     return _Kind(exact, lambda value: any(kind.fits(value) for kind in kinds), text, text)
 
 
@@ -133,7 +136,9 @@ def _list_of(item: _Kind) -> _Kind:
         return _Kind(frozenset({list, tuple}), _is_list, "a list", "lists")
 
     def fits(value: Any) -> bool:
-        return _is_list(value) and all(type(i) in item.exact or item.fits(i) for i in value)
+        return _is_list(value) and (
+            item.exact.issuperset(map(type, value)) or all(map(item.fits, value))
+        )
 
     return _Kind(frozenset(), fits, f"a list of {item.several}", f"lists of {item.several}")
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Unpack
 
 from vllm_agent_sdk._core.transcript import wire_messages
 from vllm_agent_sdk.client.calls import Calls
-from vllm_agent_sdk.client.requests import wire_tool
+from vllm_agent_sdk.client.fields import check_fields
+from vllm_agent_sdk.client.requests import wire_tools
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.chat import WireMessage
-from vllm_agent_sdk.types.options import Timeout
 from vllm_agent_sdk.types.server import DetokenizeReply, TokenizeReply, decode_text, decode_tokens
+from vllm_agent_sdk.types.tokens import CONVERSATION_FIELDS, DetokenizeParams, TokenizeParams
 
 __all__ = ["Tokens"]
 
@@ -27,43 +28,61 @@ class Tokens:
         prompt: str | None = None,
         *,
         messages: Iterable[WireMessage] | None = None,
-        tools: Iterable[Any] | None = None,
-        model: str | None = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
-        return_token_strs: bool = False,
-        timeout: Timeout | float | None = None,
+        **params: Unpack[TokenizeParams],
     ) -> TokenizeReply:
         """Tokenise a text, or a conversation with its tools as the chat template renders them.
 
+        With the messages, tools and template variables of a call, `count` is the call's
+        `usage.prompt_tokens`.
+
+        Args:
+            prompt: A text.
+            messages: Our message classes and wire dicts, mixed as you like.
+            params: The request's other fields (`TokenizeParams`), and `timeout`.
+
         Raises:
-            UsageError: Neither or both of `prompt` and `messages` are given.
+            UsageError: Neither or both of `prompt` and `messages` are given, or a keyword cannot
+                work.
             UnsupportedByServerError: A proxy does not pass `/tokenize` on.
         """
+        check_fields(params, TokenizeParams, "tokenize")
         if (prompt is None) == (messages is None):
             raise UsageError("tokenize() takes either a prompt or messages=.")
-        body: dict[str, Any] = {"model": await self._calls.resolve_model(model)}
-        if messages is None:
-            if tools is not None or chat_template_kwargs is not None:
-                raise UsageError("tools= and chat_template_kwargs= go with messages=.")
-            body["prompt"] = prompt
-        else:
+        body: dict[str, Any] = {"model": None}
+        if messages is not None:
             body["messages"] = wire_messages(messages)
-            if tools is not None:
-                body["tools"] = [wire_tool(tool) for tool in tools]
-            if chat_template_kwargs is not None:
-                body["chat_template_kwargs"] = chat_template_kwargs
-        if return_token_strs:
-            body["return_token_strs"] = True
-        reply = await self._calls.post("/tokenize", body, timeout=timeout)
-        return decode_tokens(reply)
+        else:
+            if astray := sorted(CONVERSATION_FIELDS & params.keys()):
+                raise UsageError(f"{astray[0]}= can only go with messages=.")
+            if not isinstance(prompt, str):
+                raise UsageError(f"tokenize() takes a text, not {type(prompt).__name__}.")
+            body["prompt"] = prompt
+        body.update((name, value) for name, value in params.items() if name != "timeout")
+        if body.get("tools") is not None:
+            body["tools"] = wire_tools(body["tools"])
+        if body.get("continue_final_message") and body.get("add_generation_prompt"):
+            raise UsageError(
+                "continue_final_message=True and add_generation_prompt=True exclude each other."
+            )
+        body["model"] = await self._calls.resolve_model(params.get("model"))
+        timeout = params.get("timeout")
+        return decode_tokens(await self._calls.post("/tokenize", body, timeout=timeout))
 
     async def detokenize(
         self,
         tokens: Iterable[int],
-        *,
-        model: str | None = None,
-        timeout: Timeout | float | None = None,
+        **params: Unpack[DetokenizeParams],
     ) -> DetokenizeReply:
-        """Give the text of token ids."""
-        body = {"model": await self._calls.resolve_model(model), "tokens": list(tokens)}
+        """Give the text of token ids.
+
+        Raises:
+            UsageError: They are no whole numbers of 0 or more.
+        """
+        check_fields(params, DetokenizeParams, "detokenize")
+        ids = list(tokens)
+        for token in ids:
+            if type(token) is not int or token < 0:
+                raise UsageError(f"detokenize() takes token ids, 0 or more; {token!r} is none.")
+        body = {"model": await self._calls.resolve_model(params.get("model")), "tokens": ids}
+        timeout = params.get("timeout")
         return decode_text(await self._calls.post("/detokenize", body, timeout=timeout))
