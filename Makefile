@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test unit live check fmt fuzz bench bench-quick docs clean
+.PHONY: help demo test unit live check fmt fuzz record bench bench-quick docs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -49,9 +49,13 @@ fmt: $(VENV)/.stamp-dev ## format the code and repair what can be repaired
 	@$(BIN)/ruff check --fix --exit-zero -q .
 	@$(BIN)/ruff format .
 
-fuzz: $(VENV)/.stamp-dev ## the property tests with many random examples
+fuzz: $(VENV)/.stamp-dev ## a million spoilt replies (FUZZ_ARGS=…), then the property tests with many examples
+	@$(BIN)/python tools/fuzz.py --cases 1000000 $(FUZZ_ARGS)
 	@$(PYTEST) tests --ignore=tests/live --ignore=tests/architecture -m "not live" \
 		-o timeout=3600 --hypothesis-profile=fuzz $(TEST_ARGS)
+
+record: $(VENV)/.stamp-dev ## record fixtures anew, from the server at VLLM_BASE_URL or one of its own
+	@$(BIN)/python tools/record.py
 
 bench-quick: $(VENV)/.stamp-dev ## what the client costs beside a bare loop, in under a minute
 	@$(BIN)/python -m benchmarks.streaming --quick
