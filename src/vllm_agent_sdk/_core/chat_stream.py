@@ -4,6 +4,8 @@
    name on an index opens a new call (gigachat always sends index 0); an entry without index belongs
    to the last call unless it brings a new id.
 2. Arguments are parsed once, when their choice ends; a failure to parse is data, not an exception.
+3. Calls in the text are read only where they were asked for, and only until the server sends one
+   of its own: from then on all text is text.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 
 from vllm_agent_sdk._core.chunk_fold import ChunkFold
 from vllm_agent_sdk._core.stall import StallGuard
+from vllm_agent_sdk._core.text_calls import TextCall, TextCallParser, TextCalls, find_calls
 from vllm_agent_sdk._core.think import ThinkSplitter
 from vllm_agent_sdk.types.chat import (
     ChatChoice,
@@ -55,7 +58,7 @@ class _Choice:
 
     __slots__ = (
         "by_index", "calls", "finish_reason", "logprobs", "reasoning", "refusal", "stall",
-        "stop_reason", "text", "think", "token_ids",
+        "stop_reason", "text", "text_calls", "think", "token_ids",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -70,6 +73,7 @@ class _Choice:
         self.token_ids: list[int] | None = None
         self.think: ThinkSplitter | None = None
         self.stall: StallGuard | None = None
+        self.text_calls: TextCallParser | None = None
 
     def place(self, entry: ChatToolCall) -> int:
         """Find the call an entry belongs to, or open a new one; give its position."""
@@ -102,6 +106,7 @@ class ChatAccumulator(ChunkFold[ChatCompletionChunk, _Choice, ChatCompletion[Any
         constrained: The text is constrained: endless white space ends it.
         constrained_calls: The same of calls' arguments.
         think_tags: `<think>…</think>` at the beginning of the text is reasoning.
+        text_calls: How calls are found in the text of a reply that has no others.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class ChatAccumulator(ChunkFold[ChatCompletionChunk, _Choice, ChatCompletion[Any
         *,
         constrained_calls: bool = False,
         think_tags: bool = False,
+        text_calls: TextCalls | None = None,
     ) -> None:
         super().__init__(choices, ChatCompletionChunk())
         self._offered = offered
@@ -120,6 +126,12 @@ class ChatAccumulator(ChunkFold[ChatCompletionChunk, _Choice, ChatCompletion[Any
         self._constrained = constrained
         self._constrained_calls = constrained_calls
         self._think_tags = think_tags
+        self._text_calls = text_calls
+
+    def read_text(self, *, think_tags: bool, text_calls: TextCalls | None) -> None:
+        """Say before the first chunk how the text is read."""
+        self._think_tags = think_tags
+        self._text_calls = text_calls
 
     def _push_choice(self, part: ChunkChoice, events: list[StreamEvent]) -> None:
         index = part.index
@@ -134,17 +146,12 @@ class ChatAccumulator(ChunkFold[ChatCompletionChunk, _Choice, ChatCompletion[Any
                 events.append(ReasoningDelta(reasoning, index))
             text = delta.content
             if text:
-                if choice.think is not None:
-                    self._add(choice, choice.think.push(text), index, events)
-                else:
-                    choice.text.append(text)
-                    events.append(TextDelta(text, index))
-                if choice.stall is not None:
-                    choice.stall.push(text)
+                self._push_text(choice, text, index, events)
             if delta.refusal:
                 choice.refusal.append(delta.refusal)
                 events.append(RefusalDelta(delta.refusal, index))
             if delta.tool_calls:
+                self._end_text_calls(choice, index, events)
                 self._push_calls(choice, delta.tool_calls, index, events)
         if part.token_ids:
             choice.token_ids = (choice.token_ids or []) + part.token_ids
@@ -153,11 +160,27 @@ class ChatAccumulator(ChunkFold[ChatCompletionChunk, _Choice, ChatCompletion[Any
         if part.finish_reason is not None and choice.finish_reason is None:
             self._finish_choice(choice, part, events)
 
+    def _push_text(self, choice: _Choice, text: str, index: int, events: list[StreamEvent]) -> None:
+        if choice.think is not None:
+            self._add(choice, choice.think.push(text), index, events)
+        elif choice.text_calls is not None:
+            self._say(choice, text, index, events)
+        else:
+            choice.text.append(text)
+            events.append(TextDelta(text, index))
+        if choice.stall is not None:
+            choice.stall.push(text)
+
     def _finish_choice(self, choice: _Choice, part: ChunkChoice, events: list[StreamEvent]) -> None:
         choice.finish_reason = part.finish_reason
         choice.stop_reason = part.stop_reason
         if choice.think is not None:
             self._add(choice, choice.think.close(), part.index, events)
+        self._end_text_calls(choice, part.index, events)
+        thought_only = not choice.calls and part.finish_reason == "stop"
+        if self._text_calls is not None and thought_only and not "".join(choice.text).strip():
+            for call in find_calls("".join(choice.reasoning), self._text_calls)[1]:
+                self._add_call(choice, call, part.index, events)
         for position, _ in enumerate(choice.calls):
             events.append(ToolCallReady(self._call(choice, position), part.index))
         events.append(ChoiceFinished(part.finish_reason or "", part.stop_reason, part.index))
@@ -168,19 +191,58 @@ class ChatAccumulator(ChunkFold[ChatCompletionChunk, _Choice, ChatCompletion[Any
             choice.think = ThinkSplitter()
         if self._constrained:
             choice.stall = StallGuard()
+        if self._text_calls is not None:
+            choice.text_calls = self._text_calls.parser()
         return choice
 
-    @staticmethod
+    @classmethod
     def _add(
-        choice: _Choice, pieces: list[tuple[str, str]], index: int, events: list[StreamEvent]
+        cls,
+        choice: _Choice,
+        pieces: list[tuple[str, str]],
+        index: int,
+        events: list[StreamEvent],
     ) -> None:
         for reasoning, text in pieces:
             if reasoning:
                 choice.reasoning.append(reasoning)
                 events.append(ReasoningDelta(reasoning, index))
             else:
-                choice.text.append(text)
-                events.append(TextDelta(text, index))
+                cls._say(choice, text, index, events)
+
+    @classmethod
+    def _say(cls, choice: _Choice, text: str, index: int, events: list[StreamEvent]) -> None:
+        parser = choice.text_calls
+        cls._settle(choice, [text] if parser is None else parser.push(text), index, events)
+
+    @classmethod
+    def _settle(
+        cls,
+        choice: _Choice,
+        settled: list[str | TextCall],
+        index: int,
+        events: list[StreamEvent],
+    ) -> None:
+        for each in settled:
+            if isinstance(each, TextCall):
+                cls._add_call(choice, each, index, events)
+            else:
+                choice.text.append(each)
+                events.append(TextDelta(each, index))
+
+    @staticmethod
+    def _add_call(choice: _Choice, found: TextCall, index: int, events: list[StreamEvent]) -> None:
+        position = len(choice.calls)
+        call = _Call()
+        call.id, call.name, call.arguments = f"call_{position}", found.name, [found.arguments]
+        choice.calls.append(call)
+        events.append(ToolCallDelta(position, call.id, call.name, found.arguments, index))
+
+    @classmethod
+    def _end_text_calls(cls, choice: _Choice, index: int, events: list[StreamEvent]) -> None:
+        parser, choice.text_calls = choice.text_calls, None
+        if parser is not None:
+            cls._settle(choice, parser.close(), index, events)
 
     def _push_calls(
         self, choice: _Choice, entries: list[ChatToolCall], index: int, events: list[StreamEvent]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vllm_agent_sdk._core.model_family import call_format_of
 from vllm_agent_sdk.errors import ProtocolError, UnsupportedByServerError, VLLMError
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.profile import (
@@ -27,14 +28,18 @@ from vllm_agent_sdk.types.profile import (
 from vllm_agent_sdk.types.server import ModelInfo
 
 __all__ = [
+    "THINKING_SWITCHES",
     "after_probe",
     "after_refusal",
     "with_cards",
     "with_openapi",
+    "with_thinking",
     "with_tokens",
     "with_version",
 ]
 
+#: Variables of chat templates that switch thinking: Qwen's and GLM's, DeepSeek's and Granite's.
+THINKING_SWITCHES = ("enable_thinking", "thinking")
 _CHAT = "/v1/chat/completions"
 _TASKS = {
     "generate": (_CHAT, "/v1/completions"),
@@ -71,6 +76,9 @@ def with_cards(
     profile = profile.with_(models=tuple(cards))
     if why is not None:
         return profile.with_(context_length=Known(reason=why))
+    names = [profile.model, *(card.root for card in profile.models if card.id == profile.model)]
+    if (form := call_format_of(name for name in names if name)) is not None:
+        profile = profile.with_(call_format=Known(form, "card"))
     by_vllm = any(card.owned_by == "vllm" for card in profile.models)
     if by_vllm or (profile.is_vllm.value is None and profile.models):
         profile = profile.with_(is_vllm=Known(by_vllm, "card"))
@@ -192,6 +200,32 @@ def with_tokens(
     if profile.context_length.value is None and length is not None:
         profile = profile.with_(context_length=Known(length, "tokenize"))
     return profile
+
+
+def with_thinking(
+    profile: ServerProfile, prompts: Mapping[str, tuple[int, ...]] | None, why: str | None
+) -> ServerProfile:
+    """Add what `/tokenize` said of a conversation with the template's variables for thinking.
+
+    Args:
+        profile: What is known.
+        prompts: The tokens of the conversation with `enable_thinking` and `thinking` on (`+`) and
+            off (`-`), and with the efforts `low` and `high`.
+        why: Why there are none.
+    """
+    flag = profile.thinking_switch.flag
+    if prompts is None:
+        return profile.with_(
+            thinking_switch=Known(flag=flag, reason=why), thinking_efforts=Known(reason=why)
+        )
+    switch = next(
+        (name for name in THINKING_SWITCHES if prompts[f"{name}+"] != prompts[f"{name}-"]), ""
+    )
+    # vLLM takes any effort for `enable_thinking` too: both efforts switch it on alike.
+    return profile.with_(
+        thinking_switch=Known(switch, "tokenize", flag),
+        thinking_efforts=Known(prompts["low"] != prompts["high"], "tokenize"),
+    )
 
 
 def after_refusal(profile: ServerProfile, flags: tuple[str, ...], message: str) -> ServerProfile:

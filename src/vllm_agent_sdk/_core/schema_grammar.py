@@ -104,7 +104,8 @@ def response_schema(schema: Schema, where: str = "The response's schema") -> Sch
                 f"{where}: vLLM makes no grammar of 'patternProperties' ({', '.join(patterns)}) "
                 "beside 'properties' or another pattern. Use additionalProperties instead."
             )
-    return _enforced(made)
+    sent: Schema = _enforced(made)
+    return sent
 
 
 def grammar_schema(schema: Schema, where: str, hint: str | None = None) -> Schema:

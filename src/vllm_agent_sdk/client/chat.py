@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from typing_extensions import TypeForm
 
 from vllm_agent_sdk._core.chat_stream import ChatAccumulator
 from vllm_agent_sdk._core.constraints import constrains_calls, constrains_text, reply_check
+from vllm_agent_sdk._core.reply_text import read_text
 from vllm_agent_sdk.client.calls import Calls
+from vllm_agent_sdk.client.reading import Known, TextReading
 from vllm_agent_sdk.client.requests import LOAD_REPORT, chat_body, offered_tools, with_headers
 from vllm_agent_sdk.client.streams import ChatChunkStream, ChatStream, Opening
 from vllm_agent_sdk.errors import OutputError, ProtocolError, UsageError
@@ -19,6 +21,9 @@ from vllm_agent_sdk.types.chat import (
     WireMessage,
     decode_completion,
 )
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.client.server import Server
 
 __all__ = ["Chat", "ChatCompletions"]
 
@@ -30,8 +35,9 @@ Check = Callable[[ChatCompletion[Any]], None]
 class ChatCompletions:
     """Chat completions (`/v1/chat/completions`)."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, server: Callable[[], Server], known: Known) -> None:
         self._calls = calls
+        self._reading = TextReading(server, known)
 
     @overload
     async def create(
@@ -98,6 +104,8 @@ class ChatCompletions:
 
         Raises:
             UsageError: A keyword cannot work; nothing was sent.
+            UnsupportedByServerError: `thinking=` asks for what the model or server has not; nothing
+                was sent.
             TransportError: The request or the reply was lost on the way.
             ServerError: The server answered with an error.
             OutputValidationError: The reply was cut, or is not of the type; `partial` has it.
@@ -109,6 +117,7 @@ class ChatCompletions:
             return await ChatChunkStream(*self._opening(messages, params)).opened()
         body, check = self._request(messages, params, response_type, stream=False)
         offered = offered_tools(body)
+        reading = await self._reading.prepare(body, params)
         call = await self._calls.chat_call(body, with_headers(params, stream=False))
         whole = await self._calls.fetch(call)
         try:
@@ -117,6 +126,7 @@ class ChatCompletions:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
         self._calls.used(call, reply.usage.total_tokens if reply.usage else None)
         reply.attach(whole.body, call.request_id, offered)
+        read_text(reply, think_tags=reading.think_tags, text_calls=reading.text_calls)
         if params.get("load_metrics"):
             reply.attach_load(whole.headers.get(LOAD_REPORT))
         if check is not None:
@@ -219,6 +229,8 @@ class ChatCompletions:
         request_id = calls.request_id(params)
 
         async def open_stream() -> Any:
+            reading = await self._reading.prepare(body, params)
+            folded.read_text(think_tags=reading.think_tags, text_calls=reading.text_calls)
             call = await calls.chat_call(body, {**headed, "request_id": request_id})
             return await calls.open(call)
 
@@ -230,17 +242,18 @@ class ChatCompletions:
             max_event_bytes=calls.config.http.max_response_bytes,
             request_id=request_id,
         )
-        return opening, ChatAccumulator(
+        folded = ChatAccumulator(
             choices,
             offered,
             check,
             constrains_text(body),
             constrained_calls=constrains_calls(body),
         )
+        return opening, folded
 
 
 class Chat:
     """The `chat` resource."""
 
-    def __init__(self, calls: Calls) -> None:
-        self.completions = ChatCompletions(calls)
+    def __init__(self, calls: Calls, server: Callable[[], Server], known: Known) -> None:
+        self.completions = ChatCompletions(calls, server, known)

@@ -8,10 +8,12 @@ from typing import Any
 
 from vllm_agent_sdk._core.metrics import read_metrics
 from vllm_agent_sdk._core.profile import (
+    THINKING_SWITCHES,
     after_probe,
     after_refusal,
     with_cards,
     with_openapi,
+    with_thinking,
     with_tokens,
     with_version,
 )
@@ -84,6 +86,11 @@ class Profiler:
                 profile = self._profile = await self._probe(profile)
             return profile
 
+    @property
+    def known(self) -> ServerProfile | None:
+        """What is known so far."""
+        return self._profile
+
     def set(self, profile: ServerProfile) -> None:
         """Take this profile for what is known."""
         self._profile = profile
@@ -110,6 +117,7 @@ class Profiler:
         body, why = await self._get("/openapi.json")
         profile = with_openapi(profile, body, why)
         profile = await self._with_tokens(profile, model)
+        profile = await self._with_thinking(profile, model)
         profile = await self._with_metrics(profile)
         for flags, message in self._refusals.items():
             profile = after_refusal(profile, flags, message)
@@ -153,6 +161,24 @@ class Profiler:
                 counts = (without.count, with_tool.count)
                 return with_tokens(profile, counts, without.max_model_len, None)
         return profile
+
+    async def _with_thinking(self, profile: ServerProfile, model: str | None) -> ServerProfile:
+        if model is None:
+            return with_thinking(profile, None, "no model is chosen")
+        variables: dict[str, dict[str, Any]] = {
+            **{f"{name}+": {name: True} for name in THINKING_SWITCHES},
+            **{f"{name}-": {name: False} for name in THINKING_SWITCHES},
+            **{effort: {"reasoning_effort": effort} for effort in ("low", "high")},
+        }
+        tokenize = Tokens(self._calls).tokenize
+        prompts: dict[str, tuple[int, ...]] = {}
+        for name, each in variables.items():
+            try:
+                said = await tokenize(messages=_MESSAGES, model=model, chat_template_kwargs=each)
+            except _TOLD as error:
+                return with_thinking(profile, None, f"/tokenize: {error.message[:160]}")
+            prompts[name] = tuple(said.tokens)
+        return with_thinking(profile, prompts, None)
 
     async def _with_metrics(self, profile: ServerProfile) -> ServerProfile:
         flag = profile.prefix_caching.flag

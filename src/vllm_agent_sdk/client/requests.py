@@ -10,6 +10,7 @@ from typing import Any
 
 from vllm_agent_sdk._core.constraints import check_constraints
 from vllm_agent_sdk._core.limits import check_generation, check_ranges
+from vllm_agent_sdk._core.schema_grammar import strict_tool
 from vllm_agent_sdk._core.transcript import wire_messages
 from vllm_agent_sdk.client.fields import check_fields
 from vllm_agent_sdk.errors import UsageError
@@ -51,6 +52,7 @@ def chat_body(
     Raises:
         UsageError: An unknown keyword (the nearest known one is named), a value of a wrong type,
             or what no server takes.
+        SchemaError: No grammar can be made of the parameters of a tool that is `strict`.
     """
     check_fields(params, ChatParams, "chat.completions")
     body: dict[str, Any] = {"messages": wire_messages(messages)}
@@ -70,7 +72,7 @@ def chat_body(
         body["stream"] = True
     merge_extra_body(body, params)
     if body.get("tools") is not None:
-        body["tools"] = wire_tools(body["tools"])
+        body["tools"] = [strict_tool(tool) for tool in wire_tools(body["tools"])]
     _check_chat(body, stream=stream)
     return body
 

@@ -159,6 +159,11 @@ class Server:
         """
         return await self._profiler.profile(probe=probe, refresh=refresh)
 
+    @property
+    def known_profile(self) -> ServerProfile | None:
+        """What has been learnt or set so far; nothing is asked."""
+        return self._profiler.known
+
     def set_profile(self, profile: ServerProfile) -> None:
         """Take this profile for what is known; nothing is asked then."""
         self._profiler.set(profile)

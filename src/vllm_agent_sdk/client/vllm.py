@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.client.completions import Completions
     from vllm_agent_sdk.client.responses import Responses
     from vllm_agent_sdk.client.server import Models, Server
+    from vllm_agent_sdk.types.profile import ServerProfile
 
 __all__ = ["AsyncVLLM"]
 
@@ -70,7 +71,7 @@ class AsyncVLLM:
         self._calls = Calls(
             config, retry or RetryPolicy(), headers or {}, dict(defaults or {}), transport
         )
-        self.chat = Chat(self._calls)
+        self.chat = Chat(self._calls, lambda: self.server, self._known_profile)
         self._calls.refused = self._refused
         tokens = Tokens(self._calls)
         self.tokenize = tokens.tokenize
@@ -152,6 +153,10 @@ class AsyncVLLM:
             UsageError: The server serves several and none is named; they are listed.
         """
         return await self._calls.resolve_model(model)
+
+    def _known_profile(self) -> ServerProfile | None:
+        server = vars(self).get("server")  # not loaded for this
+        return None if server is None else server.known_profile
 
     def _refused(self, error: UnsupportedByServerError) -> None:
         self.server.refused(error)

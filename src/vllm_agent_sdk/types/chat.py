@@ -25,8 +25,8 @@ from vllm_agent_sdk.types.messages import (
 from vllm_agent_sdk.types.reply import GeneratedReply
 from vllm_agent_sdk.types.request_fields import (
     CALL_KEYWORDS,
+    ChatKeywords,
     GenerationFields,
-    GenerationKeywords,
 )
 
 __all__ = [
@@ -94,7 +94,7 @@ class ChatDefaults(GenerationFields, total=False):
     return_prompt_text: bool | None
 
 
-class ChatParams(ChatDefaults, GenerationKeywords, total=False):
+class ChatParams(ChatDefaults, ChatKeywords, total=False):
     """The keywords of `chat.completions.create` and `.stream` beside `messages=`."""
 
 

@@ -75,6 +75,12 @@ class ServerProfile(_codec.Record, frozen=True):
         structural_tags: Whether structural tags are.
         reasoning_field: `"reasoning"` or `"reasoning_content"`.
         reasoning_parser: Whether reasoning is split from the text.
+        thinking_switch: The chat template's variable that switches thinking, `""` for none.
+        thinking_efforts: Whether the chat template knows a `reasoning_effort`.
+        think_tags: Whether `<think>…</think>` at the beginning of a text is reasoning; it is split
+            off here then. Never learnt: set it by hand for a thinking model without a parser.
+        call_format: How the model writes calls where no parser reads them: `hermes`, `qwen_xml`,
+            `llama_json` or `pythonic`.
         responses: Whether there is a Responses route.
         responses_store: Whether it keeps responses.
         token_ids: Whether replies can tell their token ids.
@@ -106,6 +112,10 @@ class ServerProfile(_codec.Record, frozen=True):
     structural_tags: Known = Known()
     reasoning_field: Known[str] = Known()
     reasoning_parser: Known = Known(flag="--reasoning-parser NAME")
+    thinking_switch: Known[str] = Known(flag="--chat-template FILE")
+    thinking_efforts: Known = Known()
+    think_tags: Known = Known()
+    call_format: Known[str] = Known()
     responses: Known = Known()
     responses_store: Known = Known(flag=STORE_FLAG)
     token_ids: Known = Known()

@@ -15,6 +15,7 @@ from vllm_agent_sdk.types.options import Timeout
 __all__ = [
     "CALL_KEYWORDS",
     "CallKeywords",
+    "ChatKeywords",
     "CommonFields",
     "GenerationFields",
     "GenerationKeywords",
@@ -53,6 +54,19 @@ class GenerationKeywords(CallKeywords, total=False):
     #: vLLM: ask how loaded the server is (`endpoint-load-metrics-format`): `reply.server_load`.
     #: For whole replies only: streams do not report it.
     load_metrics: bool | None
+
+
+class ChatKeywords(GenerationKeywords, total=False):
+    """The same for chat completions, with what is decided here."""
+
+    #: True or False; an effort (`none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`); or the
+    #: most tokens to think, 0 or more. The fields that the server's model knows are sent; one that
+    #: cannot is `UnsupportedByServerError`, before the request. Unset: the model's own way.
+    thinking: bool | str | int | None
+    #: Read calls that a server without a tool parser left in the text, in the format that the
+    #: server's profile names (`call_format`), or the one named here: `hermes`, `qwen_xml`,
+    #: `llama_json`, `pythonic`. Unset: False.
+    parse_text_calls: bool | str | None
 
 
 class CommonFields(TypedDict, total=False):
@@ -165,4 +179,4 @@ class GenerationFields(CommonFields, total=False):
 
 
 #: Keywords that shape the call and are not fields of the body.
-CALL_KEYWORDS = frozenset(GenerationKeywords.__optional_keys__)
+CALL_KEYWORDS = frozenset(ChatKeywords.__optional_keys__)

@@ -1,0 +1,87 @@
+"""What of a chat call depends on the server's profile: thinking, and how its text is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vllm_agent_sdk._core.text_calls import FAMILIES, TextCalls
+from vllm_agent_sdk._core.thinking import merge_fields, thinking_fields
+from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types.profile import ServerProfile
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.client.server import Server
+
+__all__ = ["Known", "Reading", "TextReading"]
+
+Known = Callable[[], ServerProfile | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the text of a reply is read.
+
+    Attributes:
+        think_tags: `<think>…</think>` at its beginning is reasoning.
+        text_calls: How calls are found in it, or `None` for not at all.
+    """
+
+    think_tags: bool = False
+    text_calls: TextCalls | None = None
+
+
+class TextReading:
+    """Asks the profile only for calls that need it: it costs requests of its own, once.
+
+    Args:
+        server: Gives what learns the profile.
+        known: Gives the profile if it has been learnt or set.
+    """
+
+    def __init__(self, server: Callable[[], Server], known: Known) -> None:
+        self._server = server
+        self._known = known
+
+    async def prepare(self, body: dict[str, Any], params: Mapping[str, Any]) -> Reading:
+        """Add the fields of `thinking=` to a body, and say how the reply's text is read.
+
+        Raises:
+            UsageError: A keyword cannot work, or the format of calls in the text is unknown.
+            UnsupportedByServerError: The model or the server cannot think so.
+        """
+        thinking, calls = params.get("thinking"), params.get("parse_text_calls")
+        known = self._known()
+        if thinking is not None:
+            known = await self._server().profile()
+            merge_fields(body, thinking_fields(thinking, known, body.get("model")))
+        tags = known is not None and known.think_tags.value is True
+        if not calls or not body.get("tools") or body.get("tool_choice") == "none":
+            return Reading(tags)
+        family = calls
+        if not isinstance(calls, str):
+            family = _named(await self._server().profile())
+        return Reading(tags, TextCalls(str(family), _schemas(body["tools"])))
+
+
+def _named(profile: ServerProfile) -> str:
+    """Give the format that the profile names."""
+    family = profile.call_format.value
+    if family is None:
+        raise UsageError(
+            f"parse_text_calls=True: in which format {profile.model or 'the model'} writes calls "
+            f"is unknown. Name it: parse_text_calls= one of {', '.join(FAMILIES)}."
+        )
+    return family
+
+
+def _schemas(tools: Any) -> dict[str, Mapping[str, Any]]:
+    """Give the schemas of the arguments of a body's tools, by name."""
+    schemas: dict[str, Mapping[str, Any]] = {}
+    for tool in tools:
+        function = tool.get("function")
+        if isinstance(function, Mapping) and isinstance(function.get("name"), str):
+            parameters = function.get("parameters")
+            schemas[function["name"]] = parameters if isinstance(parameters, Mapping) else {}
+    return schemas
