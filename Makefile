@@ -44,6 +44,7 @@ check: $(VENV)/.stamp-dev ## format, lint, types, architecture, generated pages
 	@$(PYTEST) -q tests/architecture
 	@$(BIN)/python tools/features_doc.py --check
 	@$(BIN)/python tools/run_diagram.py --check
+	@$(BIN)/python tools/requests_doc.py --check
 
 fmt: $(VENV)/.stamp-dev ## format the code and repair what can be repaired
 	@$(BIN)/ruff check --fix --exit-zero -q .
@@ -71,6 +72,7 @@ bench: $(VENV)/.stamp-dev ## the same beside the peers
 docs: $(VENV)/.stamp-dev ## write the generated pages anew
 	@$(BIN)/python tools/features_doc.py
 	@$(BIN)/python tools/run_diagram.py
+	@$(BIN)/python tools/requests_doc.py
 
 clean: ## remove .venv, caches and build output
 	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

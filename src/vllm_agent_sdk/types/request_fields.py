@@ -78,10 +78,10 @@ class CommonFields(TypedDict, total=False):
     temperature: float | None
     #: OpenAI: above 0, up to 1: only the likeliest tokens that make up this probability.
     top_p: float | None
-    #: OpenAI: -2 to 2; above 0 disfavours tokens that have been written. vLLM: 0.
+    #: OpenAI: -2 to 2; above 0 disfavours tokens that have been written. Unset: 0.
     presence_penalty: float | None
     #: OpenAI: -2 to 2; above 0 disfavours tokens the more, the more often they were written.
-    #: vLLM: 0.
+    #: Unset: 0.
     frequency_penalty: float | None
     #: OpenAI: token ids to what is added to their logits; -100 to 100, beyond it is cut back.
     logit_bias: Mapping[str, float] | Mapping[int, float] | None
