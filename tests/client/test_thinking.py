@@ -134,3 +134,24 @@ async def test_think_tags_are_split_off_where_the_profile_says_so(split: int) ->
         assert reply.reasoning == "Hm, <b>."
         assert reply.text.strip() == "Paris"
         assert "think" not in reply.text
+
+
+@pytest.mark.feature("S-04")
+@pytest.mark.parametrize(
+    ("model", "sent"), [("Qwen/Qwen3-8B", False), ("openai/gpt-oss-20b", True)]
+)
+@pytest.mark.parametrize("once", [False, True])
+async def test_reasoning_goes_back_to_the_models_that_read_it(
+    model: str, sent: bool, once: bool
+) -> None:
+    said = Reply.reasoning("Let me see.", text="Paris")
+    async with served(said, model=model, client={"model": None}) as (server, vllm):
+        first = await vllm.chat.completions.create(messages=HI)
+        conversation: list[Any] = [*HI, first.assistant_message(), *HI]
+        for call in (vllm.chat.completions.create, vllm.chat.completions.stream):
+            made: Any = call(messages=iter(conversation) if once else conversation)
+            await (made.final() if hasattr(made, "final") else made)
+    for request in server.chats[1:]:
+        message = request.json["messages"][1]
+        assert message["content"] == "Paris"
+        assert message.get("reasoning") == ("Let me see." if sent else None)

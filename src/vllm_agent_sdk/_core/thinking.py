@@ -8,7 +8,7 @@ from vllm_agent_sdk._core.model_family import is_gpt_oss, switch_of
 from vllm_agent_sdk.errors import UnsupportedByServerError, UsageError
 from vllm_agent_sdk.types.profile import ServerProfile
 
-__all__ = ["EFFORTS", "merge_fields", "thinking_fields"]
+__all__ = ["EFFORTS", "merge_fields", "model_names", "thinking_fields"]
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _BUDGET_FLAGS = ("--reasoning-parser NAME", "--reasoning-config JSON")
@@ -36,7 +36,7 @@ def thinking_fields(value: Any, profile: ServerProfile, model: str | None = None
             value = False
     elif not isinstance(value, int) or (value < 0 and not isinstance(value, bool)):
         raise UsageError(f"thinking={value!r}: give True, False, an effort, or tokens, 0 or more.")
-    names = _names(profile, model)
+    names = model_names(profile, model)
     if is_gpt_oss(names):
         return _gpt_oss(value, profile)
     switch = profile.thinking_switch.value
@@ -85,8 +85,10 @@ def _budget(
     return fields
 
 
-def _names(profile: ServerProfile, model: str | None) -> list[str]:
+def model_names(profile: ServerProfile | None, model: str | None) -> list[str]:
     """Give all names of a model: what it is called here, and what it was loaded from."""
+    if profile is None:
+        return [model] if model else []
     name = model or profile.model
     cards = [card for card in profile.models if card.id == name or name is None]
     return [each for each in (name, *(card.root for card in cards)) if each]

@@ -28,8 +28,13 @@ from vllm_agent_sdk.types.messages import (
 __all__ = ["wire_message", "wire_messages"]
 
 
-def wire_messages(messages: Iterable[Any]) -> list[Any]:
+def wire_messages(messages: Iterable[Any], *, reasoning: bool = False) -> list[Any]:
     """Give messages in the wire's shape.
+
+    Args:
+        messages: Ours or the wire's; dicts are passed on as they are.
+        reasoning: Send what the model thought in earlier turns, under vLLM's name `reasoning`:
+            for models whose templates read it (`model_family.sends_reasoning`).
 
     Raises:
         UsageError: One is neither a message of ours nor a dict.
@@ -39,10 +44,10 @@ def wire_messages(messages: Iterable[Any]) -> list[Any]:
             f"messages= takes a list of messages, not {type(messages).__name__}; "
             'a single one is [{"role": "user", "content": "…"}] or [UserMessage("…")].'
         )
-    return [wire_message(message) for message in messages]
+    return [wire_message(message, reasoning=reasoning) for message in messages]
 
 
-def wire_message(message: object) -> Any:
+def wire_message(message: object, *, reasoning: bool = False) -> Any:
     """Give one message in the wire's shape (native dialect)."""
     match message:
         case Mapping() | Raw():
@@ -52,7 +57,7 @@ def wire_message(message: object) -> Any:
         case UserMessage(content=content):
             return {"role": "user", "content": wire_content(content)}
         case AssistantMessage():
-            return _assistant(message)
+            return _assistant(message, reasoning)
         case ToolMessage(call_id=call_id, content=content):
             return {"role": "tool", "tool_call_id": call_id, "content": wire_content(content)}
         case _:
@@ -62,14 +67,16 @@ def wire_message(message: object) -> Any:
             )
 
 
-def _assistant(message: AssistantMessage) -> dict[str, Any]:
-    # Reasoning is not sent back: most templates drop it, and some refuse it.
+def _assistant(message: AssistantMessage, reasoning: bool) -> dict[str, Any]:
+    # Where no policy says so reasoning is not sent back: most templates drop it, some refuse it.
     calls = [_call(block) for block in message.content if isinstance(block, ToolCall)]
     wire: dict[str, Any] = {"role": "assistant", "content": message.text or None}
     if calls:
         wire["tool_calls"] = calls
     elif wire["content"] is None:
         wire["content"] = ""
+    if reasoning and message.reasoning:
+        wire["reasoning"] = message.reasoning
     return wire
 
 

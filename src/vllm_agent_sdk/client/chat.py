@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from typing_extensions import TypeForm
@@ -37,7 +37,7 @@ class ChatCompletions:
 
     def __init__(self, calls: Calls, server: Callable[[], Server], known: Known) -> None:
         self._calls = calls
-        self._reading = TextReading(server, known)
+        self._reading = TextReading(calls, server, known)
 
     @overload
     async def create(
@@ -115,9 +115,10 @@ class ChatCompletions:
             if response_type is not None:
                 raise UsageError("response_type= gives no chunks: use stream(response_type=…).")
             return await ChatChunkStream(*self._opening(messages, params)).opened()
+        messages = _kept(messages)
         body, check = self._request(messages, params, response_type, stream=False)
         offered = offered_tools(body)
-        reading = await self._reading.prepare(body, params)
+        reading = await self._reading.prepare(body, params, messages)
         call = await self._calls.chat_call(body, with_headers(params, stream=False))
         whole = await self._calls.fetch(call)
         try:
@@ -222,6 +223,7 @@ class ChatCompletions:
         response_type: Any = None,
     ) -> tuple[Opening, ChatAccumulator]:
         calls = self._calls
+        messages = _kept(messages)
         body, check = self._request(messages, params, response_type, stream=True)
         if options is not None and "stream_options" not in body:
             body["stream_options"] = options
@@ -229,7 +231,7 @@ class ChatCompletions:
         request_id = calls.request_id(params)
 
         async def open_stream() -> Any:
-            reading = await self._reading.prepare(body, params)
+            reading = await self._reading.prepare(body, params, messages)
             folded.read_text(think_tags=reading.think_tags, text_calls=reading.text_calls)
             call = await calls.chat_call(body, {**headed, "request_id": request_id})
             return await calls.open(call)
@@ -250,6 +252,11 @@ class ChatCompletions:
             constrained_calls=constrains_calls(body),
         )
         return opening, folded
+
+
+def _kept(messages: Iterable[WireMessage]) -> Iterable[WireMessage]:
+    """Keep what can be read once: it is read again where the model decides how it is sent."""
+    return list(messages) if isinstance(messages, Iterator) else messages
 
 
 class Chat:

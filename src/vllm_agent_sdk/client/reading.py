@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vllm_agent_sdk._core.model_family import sends_reasoning
 from vllm_agent_sdk._core.text_calls import FAMILIES, TextCalls
-from vllm_agent_sdk._core.thinking import merge_fields, thinking_fields
+from vllm_agent_sdk._core.thinking import merge_fields, model_names, thinking_fields
+from vllm_agent_sdk._core.transcript import wire_messages
+from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types.messages import AssistantMessage
 from vllm_agent_sdk.types.profile import ServerProfile
 
 if TYPE_CHECKING:
@@ -36,16 +40,22 @@ class TextReading:
     """Asks the profile only for calls that need it: it costs requests of its own, once.
 
     Args:
+        calls: Tells the model of calls that name none.
         server: Gives what learns the profile.
         known: Gives the profile if it has been learnt or set.
     """
 
-    def __init__(self, server: Callable[[], Server], known: Known) -> None:
+    def __init__(self, calls: Calls, server: Callable[[], Server], known: Known) -> None:
+        self._calls = calls
         self._server = server
         self._known = known
 
-    async def prepare(self, body: dict[str, Any], params: Mapping[str, Any]) -> Reading:
-        """Add the fields of `thinking=` to a body, and say how the reply's text is read.
+    async def prepare(
+        self, body: dict[str, Any], params: Mapping[str, Any], messages: Iterable[Any]
+    ) -> Reading:
+        """Add what the model decides to a body, and say how the reply's text is read.
+
+        That is the fields of `thinking=`, and the reasoning of earlier turns.
 
         Raises:
             UsageError: A keyword cannot work, or the format of calls in the text is unknown.
@@ -56,6 +66,7 @@ class TextReading:
         if thinking is not None:
             known = await self._server().profile()
             merge_fields(body, thinking_fields(thinking, known, body.get("model")))
+        await self._send_reasoning(body, messages, known)
         tags = known is not None and known.think_tags.value is True
         if not calls or not body.get("tools") or body.get("tool_choice") == "none":
             return Reading(tags)
@@ -63,6 +74,17 @@ class TextReading:
         if not isinstance(calls, str):
             family = _named(await self._server().profile())
         return Reading(tags, TextCalls(str(family), _schemas(body["tools"])))
+
+    async def _send_reasoning(
+        self, body: dict[str, Any], messages: Iterable[Any], known: ServerProfile | None
+    ) -> None:
+        """Write the messages with the reasoning they hold, where the model is to get it back."""
+        if not any(isinstance(each, AssistantMessage) and each.reasoning for each in messages):
+            return
+        if body.get("model") is None:
+            body["model"] = await self._calls.resolve_model(None)
+        if sends_reasoning(model_names(known, body["model"])):
+            body["messages"] = wire_messages(messages, reasoning=True)
 
 
 def _named(profile: ServerProfile) -> str:
