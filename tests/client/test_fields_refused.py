@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -383,3 +384,39 @@ async def test_white_space_without_end_is_cut_in_completions_and_responses() -> 
             assert caught.value.partial.text.startswith('{"a":')
         assert (await vllm.completions.stream(prompt="a").final()).text.endswith(" ")
         assert (await vllm.responses.stream(input="Hi").final()).text.endswith(" ")
+
+
+def arguments_in_pieces(*pieces: str) -> bytes:
+    """A stream of one call whose arguments come in these pieces."""
+    chunks: list[dict[str, Any]] = [
+        {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "get_weather"}}]}
+    ]
+    chunks += [{"tool_calls": [{"index": 0, "function": {"arguments": each}}]} for each in pieces]
+    events = [{"choices": [{"index": 0, "delta": delta}]} for delta in chunks]
+    events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+
+
+@pytest.mark.feature("S-06")
+@pytest.mark.parametrize(
+    ("choice", "strict", "cut"),
+    [("required", None, True), (NAMED, None, True), (None, True, True), (None, False, False)],
+)
+async def test_white_space_without_end_in_constrained_arguments_is_cut(
+    choice: Any, strict: bool | None, cut: bool
+) -> None:
+    tool = {"type": "function", "function": {**WEATHER["function"], "strict": strict}}  # type: ignore[dict-item]
+    asked: dict[str, Any] = {"tools": [tool]} | ({"tool_choice": choice} if choice else {})
+    stalled = arguments_in_pieces('{"city":', *[" " * 8] * 8, '"Paris"}')
+    inside = arguments_in_pieces('{"city":"', " " * 80, 'Paris"}')
+    _, vllm = client(stalled)
+    if cut:
+        with pytest.raises(OutputStalledError) as caught:
+            await vllm.chat.completions.stream(messages=HI, **asked).final()
+        assert caught.value.partial.tool_calls[0].arguments_json.startswith('{"city": ')
+    else:
+        said = await vllm.chat.completions.stream(messages=HI, **asked).final()
+        assert said.tool_calls[0].arguments == {"city": "Paris"}
+    _, vllm = client(inside)
+    said = await vllm.chat.completions.stream(messages=HI, **asked).final()
+    assert said.tool_calls[0].arguments == {"city": " " * 80 + "Paris"}

@@ -39,6 +39,7 @@ FULL_ARGS = [
     *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
     *("--enable-prompt-tokens-details", "--enable-request-id-headers"),
     *("--scheduling-policy", "priority", "--enable-lora", "--max-lora-rank", "8"),
+    "--trust-request-chat-template",
 ]
 FULL_ENV = {
     "VLLM_SERVER_DEV_MODE": "1",
