@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
+BENCHMARKS := streaming whole_replies agent_run many_streams importing
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .PHONY: help demo test unit live check fmt fuzz record bench bench-quick docs clean
@@ -59,15 +60,12 @@ record: $(VENV)/.stamp-dev ## record fixtures anew, from the server at VLLM_BASE
 	@$(BIN)/python tools/record.py
 
 bench-quick: $(VENV)/.stamp-dev ## what the client costs beside a bare loop, in under a minute
-	@$(BIN)/python -m benchmarks.streaming --quick
-	@$(BIN)/python -m benchmarks.whole_replies --quick
-	@$(BIN)/python -m benchmarks.importing --quick
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
-bench: $(VENV)/.stamp-dev ## the same beside the peers
+bench: $(VENV)/.stamp-dev ## the same beside the peers; writes docs/performance.md
 	@$(PIP) -e '.[bench]'
-	@$(BIN)/python -m benchmarks.streaming
-	@$(BIN)/python -m benchmarks.whole_replies
-	@$(BIN)/python -m benchmarks.importing
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@$(BIN)/python -m benchmarks.page
 
 docs: $(VENV)/.stamp-dev ## write the generated pages anew
 	@$(BIN)/python tools/features_doc.py

@@ -2,20 +2,24 @@
 
 It runs in a process of its own on the last core, so that the client is what is measured.
 `POST /burst/N/v1/…` sends N chunks at once, `/paced/N/v1/…` one a packet at 33 a second,
-`/whole/1/v1/…` a whole reply.
+`/whole/1/v1/…` a whole reply, `/agent/1/v1/…` a tool call and then an answer, streamed if asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
 CHUNKS_PER_S = 33
+SLOTS = 64
+_slots = itertools.count()
 HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
@@ -80,6 +84,30 @@ def answer(body: bytes) -> bytes:
     return head % len(body) + body
 
 
+CALL = {
+    "id": "chatcmpl-tool-0123456789abcdef", "type": "function",
+    "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'},
+}  # fmt: skip
+_whole = json.loads(WHOLE)
+_whole["choices"][0]["message"] |= {"content": None, "tool_calls": [CALL]}
+_whole["choices"][0]["finish_reason"] = "tool_calls"
+WHOLE_CALL = json.dumps(_whole, separators=(",", ":")).encode()
+STREAMED_CALL = (
+    chunked(frame(json.dumps({"tool_calls": [{"index": 0, **CALL}]})))
+    + chunked(frame("{}", '"tool_calls"', ',"stop_reason":null,"token_ids":null'))
+    + chunked(USAGE)
+    + chunked(b"data: [DONE]\n\n")
+    + b"0\r\n\r\n"
+)
+#: By whether the tool has run, and whether a stream is asked for.
+AGENT = {
+    (False, False): answer(WHOLE_CALL),
+    (True, False): answer(WHOLE),
+    (False, True): HEAD + FIRST + STREAMED_CALL,
+    (True, True): HEAD + FIRST + TEXT * 9 + LAST,
+}
+
+
 class Emitter(asyncio.Protocol):
     """Answers each request by its path, as soon as its body is whole."""
 
@@ -107,9 +135,9 @@ class Emitter(asyncio.Protocol):
             if len(rest) < length:
                 return
             self.data = rest[length:]
-            self.reply(head.split(b" ", 2)[1].decode())
+            self.reply(head.split(b" ", 2)[1].decode(), rest[:length])
 
-    def reply(self, path: str) -> None:
+    def reply(self, path: str, body: bytes) -> None:
         """Answer one request."""
         if path.endswith("/models"):
             self.transport.write(answer(MODELS))
@@ -117,20 +145,31 @@ class Emitter(asyncio.Protocol):
         _, kind, count, *_ = path.split("/")
         if kind == "whole":
             self.transport.write(answer(WHOLE))
+        elif kind == "agent":
+            streamed = b'"stream":true' in body.replace(b" ", b"")
+            self.transport.write(AGENT[b'"tool_call_id"' in body, streamed])
         elif kind == "burst":
             self.transport.write(HEAD + FIRST + TEXT * int(count) + LAST)
         else:
             self.transport.write(HEAD + FIRST)
-            self.pace(int(count))
+            # Each stream has a phase of its own, whenever its request came: a server writes the
+            # chunks of a step one after the other, and every client gets them as evenly spread.
+            phase = next(_slots) % SLOTS / SLOTS
+            now = asyncio.get_running_loop().time()
+            self.pace(int(count), (math.ceil(now * CHUNKS_PER_S) + phase) / CHUNKS_PER_S)
 
-    def pace(self, left: int) -> None:
-        """Send one chunk, and the next after its time."""
+    def pace(self, left: int, at: float) -> None:
+        """Send a chunk at its time, and so on."""
+        loop = asyncio.get_running_loop()
+        self.pacing = loop.call_at(at, self.step, left, at)
+
+    def step(self, left: int, at: float) -> None:
+        """Send the chunk whose time has come."""
         if left == 0:
             self.transport.write(LAST)
             return
         self.transport.write(TEXT)
-        loop = asyncio.get_running_loop()
-        self.pacing = loop.call_later(1 / CHUNKS_PER_S, self.pace, left - 1)
+        self.pace(left - 1, at + 1 / CHUNKS_PER_S)
 
 
 async def serve() -> None:

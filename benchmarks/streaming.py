@@ -10,7 +10,23 @@ from functools import partial
 
 from benchmarks import clients
 from benchmarks.emitter import emitter, pin
-from benchmarks.measure import alternate, report, write
+from benchmarks.measure import Goal, LoopFactory, alternate, report, write
+
+BURST = (Goal("PERF-1", "ours", 1 / 25, "openai"),)
+PACED = (
+    Goal("PERF-2", "ours", 1 / 5, "openai"),
+    Goal("PERF-2", "ours", 1.25, "bare loop"),
+    Goal("PERF-2", "ours, uvloop", 1 / 10, "openai"),
+)
+
+
+def uvloops() -> dict[str, LoopFactory]:
+    """Give the loops of those that run on uvloop, where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return {}
+    return {"ours, uvloop": uvloop.new_event_loop, "bare loop, uvloop": uvloop.new_event_loop}
 
 
 def main() -> None:
@@ -19,6 +35,7 @@ def main() -> None:
     rounds = 3 if quick else 5
     pin(0)
     ways = {"ours": clients.ours_streaming, "bare loop": clients.bare_streaming}
+    loops = {} if quick else uvloops()
     if not quick:
         ways["openai"] = clients.openai_streaming
     results = []
@@ -27,10 +44,18 @@ def main() -> None:
             name: partial(way, f"{root}/burst/2000", 4 if name == "openai" else 16)
             for name, way in ways.items()
         }
-        results.append(report("stream, burst", "µs CPU a chunk", alternate(burst, rounds)))
-        paced = {name: partial(way, f"{root}/paced/66", 64) for name, way in ways.items()}
+        results.append(report("stream, burst", "µs CPU a chunk", alternate(burst, rounds), BURST))
+        if loops:
+            ways["ours, uvloop"] = clients.ours_streaming
+            ways["bare loop, uvloop"] = clients.bare_streaming
+        paced = {name: partial(way, f"{root}/paced/100", 64) for name, way in ways.items()}
         results.append(
-            report("stream, paced, 64 streams", "µs CPU a chunk", alternate(paced, rounds))
+            report(
+                "stream, paced, 64 streams",
+                "µs CPU a chunk",
+                alternate(paced, 2 if quick else rounds, loops),
+                PACED,
+            )
         )
     write("streaming", results)
 

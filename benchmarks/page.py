@@ -1,0 +1,106 @@
+"""Writes docs/performance.md from what was measured last. `python -m benchmarks.page`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import FOLDER
+
+PAGE = Path("docs/performance.md")
+#: The benchmarks in the page's order, and what each asks.
+QUESTIONS = {
+    "streaming": "What does a streamed chunk cost?",
+    "whole_replies": "What does a whole reply cost?",
+    "agent_run": "What does an agent's run cost?",
+    "many_streams": "Does it hold with a thousand streams?",
+    "importing": "What does importing cost?",
+}
+ABOUT = """# Performance
+
+Written by `make bench` from its last full run; no figure is edited by hand.
+
+The figures are CPU time of the client's process, the median of several rounds in which the
+contenders take turns. The server is a process of its own that sends the bytes of vLLM 0.32, so
+that the client is what is measured. *Burst*: all chunks are there at once, which shows the cost of
+reading them. *Paced*: 64 streams of 33 chunks a second, each chunk in a packet of its own, as a
+server sends them. The *bare loop* is the least a Python program does: aiohttp, the lines, msgspec.
+Absolute figures are the machine's; compare the ratios.
+"""
+
+
+def machine(data: dict[str, Any]) -> str:
+    """Say where and when it was measured."""
+    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
+    return (
+        f"{data['date']}: {data['system']}, {data['cores']} cores, Python {data['python']}, load "
+        f"average {data['load_average']} at the end. {versions}."
+    )
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """Give the figures of one result, and how ours stands to each."""
+    ours = result["medians"]["ours"]
+    lines = [f"| {result['name']} | {result['unit']} | ours is |", "| --- | ---: | ---: |"]
+    for name, value in result["medians"].items():
+        ratio = "" if name == "ours" else _ratio(ours / value)
+        lines.append(f"| {name} | {value:.3g} | {ratio} |" if value < 1000 else
+                     f"| {name} | {value:,.0f} | {ratio} |")  # fmt: skip
+    return lines
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f} of it" if value > 0.5 else f"1/{1 / value:.1f} of it"
+
+
+def goals(results: list[dict[str, Any]]) -> list[str]:
+    """Give the goals and whether they were reached."""
+    lines = []
+    for result in results:
+        for goal in result.get("goals", ()):
+            of = f" of {goal['of']}" if goal["of"] else f" {result['unit']}"
+            limit = goal["limit"]
+            most = f"1/{1 / limit:.0f}" if limit < 0.5 else f"{limit:g}"
+            found = f"1/{1 / goal['value']:.1f}" if goal["value"] < 0.5 else f"{goal['value']:.3g}"
+            reached = "yes" if goal["reached"] else "**no**"
+            lines.append(
+                f"| {goal['id']} | {result['name'].split(';')[0]}: {goal['name']} | "
+                f"{most}{of} | {found} | {reached} |"
+            )
+    return lines
+
+
+def main() -> int:
+    """Write the page."""
+    found = {
+        name: json.loads(path.read_text())
+        for name in QUESTIONS
+        if (path := FOLDER / f"{name}.json").exists()
+    }
+    quick = [name for name, data in found.items() if data["quick"]]
+    if quick or len(found) < len(QUESTIONS):
+        missing = sorted(set(QUESTIONS) - set(found)) + quick
+        print(f"No full run of {', '.join(missing)}: run `make bench`.", file=sys.stderr)
+        return 1
+    text = [ABOUT, "## Goals", ""]
+    text += ["| id | what | at most | measured | reached |", "| --- | --- | --- | --- | --- |"]
+    for data in found.values():
+        text += goals(data["results"])
+    for name, data in found.items():
+        text += [
+            "",
+            f"## {QUESTIONS[name]}",
+            "",
+            f"`python -m benchmarks.{name}` · {machine(data)}",
+        ]
+        for result in data["results"]:
+            text += ["", *table(result)]
+    PAGE.write_text("\n".join(text) + "\n")
+    print(f"{PAGE} is written.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
