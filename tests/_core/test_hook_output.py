@@ -145,12 +145,12 @@ def specific(event: str, **fields: Any) -> dict[str, Any]:
         (
             "pre_tool_use",
             specific("PreToolUse", updatedInput={"a": 1}, additionalContext="note"),
-            (AddContext("note"), Rewrite({"a": 1})),
+            (Rewrite({"a": 1}), AddContext("note")),
         ),
         (
             "post_tool_use",
             specific("PostToolUse", updatedToolOutput={"a": 1}, additionalContext="note"),
-            (AddContext("note"), RewriteOutput({"a": 1})),
+            (RewriteOutput({"a": 1}), AddContext("note")),
         ),
         (
             "post_tool_use_failure",
@@ -158,6 +158,14 @@ def specific(event: str, **fields: Any) -> dict[str, Any]:
             (RewriteOutput("x"),),
         ),
         ("session_start", specific("SessionStart", additionalContext="hi"), (AddContext("hi"),)),
+        (
+            "user_prompt_submit",
+            {
+                "systemMessage": "look",
+                "hookSpecificOutput": {"updatedInput": {"prompt": "other"}},
+            },
+            (Rewrite({"prompt": "other"}), AddContext("look")),
+        ),
         (
             "permission_request",
             specific("PermissionRequest", decision={"behavior": "allow"}),
@@ -187,9 +195,9 @@ def specific(event: str, **fields: Any) -> dict[str, Any]:
                 **specific("PreToolUse", updatedInput={"a": 1}, additionalContext="note"),
             },
             (
+                Rewrite({"a": 1}),
                 AddContext("look"),
                 AddContext("note"),
-                Rewrite({"a": 1}),
                 Block("no"),
                 Stop("over"),
             ),
@@ -212,7 +220,7 @@ def specific(event: str, **fields: Any) -> dict[str, Any]:
                 "system_message": "look",
                 "suppress_output": False,
             },
-            (AddContext("look"), AddContext("note"), Rewrite({"a": 1}), Ask("sure?")),
+            (Rewrite({"a": 1}), AddContext("look"), AddContext("note"), Ask("sure?")),
         ),
     ],
 )

@@ -90,7 +90,7 @@ async def test_a_sync_hook_runs_beside_the_loop_with_context_variables() -> None
 async def test_several_effects_of_one_dict_are_several_outputs() -> None:
     answer = {"hookSpecificOutput": {"updatedInput": {"a": 2}, "additionalContext": "note"}}
     outputs, error = await run(lambda event: answer)
-    assert (outputs, error) == ((AddContext("note"), Rewrite({"a": 2})), None)
+    assert (outputs, error) == ((Rewrite({"a": 2}), AddContext("note")), None)
 
 
 async def test_what_a_hook_does_to_the_input_it_got_changes_nothing() -> None:

@@ -23,8 +23,9 @@ __all__ = ["hook_outputs"]
 
 T = TypeVar("T")
 
-#: The order in which the outputs of one hook have their effect: a no is after a yes, the end last.
-_ORDER = (AddContext, Rewrite, RewriteOutput, Allow, Ask, Block, Continue, Stop)
+#: The order in which the outputs of one hook have their effect: what is added to a prompt is added
+#: to the rewritten one, a no comes after a yes, the end last.
+_ORDER = (Rewrite, RewriteOutput, AddContext, Allow, Ask, Block, Continue, Stop)
 
 _TEXTS = {Block: "reason", AddContext: "text", Ask: "prompt", Stop: "reason"}
 
