@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     __version__: str
 
     from vllm_agent_sdk.agent.definition import (
-        Agent, query,
+        Agent,
+    )
+    from vllm_agent_sdk.agent.query import (
+        query,
     )
     from vllm_agent_sdk.agent.run import (
         Run,
@@ -53,18 +56,27 @@ if TYPE_CHECKING:
         ToolCallReady, ToolEnded, ToolProgress, ToolStarted, TurnStarted, UsageUpdated,
         UserAnswered, UserAsked,
     )
+    from vllm_agent_sdk.types.hooks import (
+        AddContext, Ask, Block, Continue, HookEvent, Hooks, Matcher, Rewrite, RewriteOutput, Stop,
+    )
     from vllm_agent_sdk.types.messages import (
         AssistantMessage, AudioBlock, ContentBlock, FileBlock, ImageBlock, Message, Prompt,
         ReasoningBlock, SystemMessage, TextBlock, ToolCall, ToolMessage, UserMessage, VideoBlock,
     )
     from vllm_agent_sdk.types.options import (
-        Breaker, HTTPOptions, Limits, RetryPolicy, Sampling, Timeout,
+        Breaker, Context, HTTPOptions, Limits, Price, RetryPolicy, Sampling, Timeout,
+    )
+    from vllm_agent_sdk.types.permissions import (
+        Allow, Defer, Deny, Permissions,
     )
     from vllm_agent_sdk.types.protocols import (
         Tool,
     )
     from vllm_agent_sdk.types.results import (
         ErrorInfo, Pending, RunResult, StopReason, Usage,
+    )
+    from vllm_agent_sdk.types.schema_types import (
+        json_schema,
     )
     from vllm_agent_sdk.types.server import (
         ModelInfo, ModelList, TokenizeReply,
@@ -75,7 +87,10 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "agent.definition": (
-        "Agent", "query",
+        "Agent",
+    ),
+    "agent.query": (
+        "query",
     ),
     "agent.run": (
         "Run",
@@ -116,19 +131,30 @@ _MODULES = {
         "ToolCallReady", "ToolEnded", "ToolProgress", "ToolStarted", "TurnStarted",
         "UsageUpdated", "UserAnswered", "UserAsked",
     ),
+    "types.hooks": (
+        "AddContext", "Ask", "Block", "Continue", "HookEvent", "Hooks", "Matcher", "Rewrite",
+        "RewriteOutput", "Stop",
+    ),
     "types.messages": (
         "AssistantMessage", "AudioBlock", "ContentBlock", "FileBlock", "ImageBlock", "Message",
         "Prompt", "ReasoningBlock", "SystemMessage", "TextBlock", "ToolCall", "ToolMessage",
         "UserMessage", "VideoBlock",
     ),
     "types.options": (
-        "Breaker", "HTTPOptions", "Limits", "RetryPolicy", "Sampling", "Timeout",
+        "Breaker", "Context", "HTTPOptions", "Limits", "Price", "RetryPolicy", "Sampling",
+        "Timeout",
+    ),
+    "types.permissions": (
+        "Allow", "Defer", "Deny", "Permissions",
     ),
     "types.protocols": (
         "Tool",
     ),
     "types.results": (
         "ErrorInfo", "Pending", "RunResult", "StopReason", "Usage",
+    ),
+    "types.schema_types": (
+        "json_schema",
     ),
     "types.server": (
         "ModelInfo", "ModelList", "TokenizeReply",
@@ -139,32 +165,33 @@ _MODULES = {
 }
 
 __all__ = [
-    "Agent", "AssistantMessage", "AsyncVLLM", "AudioBlock", "AuthenticationError",
-    "BadRequestError", "Breaker", "BudgetExceededError", "ChatChunkStream", "ChatCompletion",
-    "ChatCompletionChunk", "ChatDefaults", "ChatParams", "ChatStream", "CheckpointNotFoundError",
-    "Checkpointed", "ChoiceFinished", "CircuitOpenError", "ClientClosedError", "Compacted",
-    "CompletionUsage", "ConflictError", "ConnectError", "ConnectTimeoutError",
-    "ConstraintIgnoredError", "ContentBlock", "ContextLengthError", "EngineDeadError",
-    "ErrorInfo", "FileBlock", "Finished", "FirstTokenTimeoutError", "HTTPOptions", "HookError",
-    "HookRan", "IdleTimeoutError", "ImageBlock", "InternalServerError", "Interrupted", "Limits",
-    "LocalServerError", "MCPError", "Message", "MessageAdded", "ModelEnded", "ModelInfo",
-    "ModelList", "ModelNotFoundError", "ModelStarted", "NotFoundError",
+    "AddContext", "Agent", "Allow", "Ask", "AssistantMessage", "AsyncVLLM", "AudioBlock",
+    "AuthenticationError", "BadRequestError", "Block", "Breaker", "BudgetExceededError",
+    "ChatChunkStream", "ChatCompletion", "ChatCompletionChunk", "ChatDefaults", "ChatParams",
+    "ChatStream", "CheckpointNotFoundError", "Checkpointed", "ChoiceFinished", "CircuitOpenError",
+    "ClientClosedError", "Compacted", "CompletionUsage", "ConflictError", "ConnectError",
+    "ConnectTimeoutError", "ConstraintIgnoredError", "ContentBlock", "Context",
+    "ContextLengthError", "Continue", "Defer", "Deny", "EngineDeadError", "ErrorInfo",
+    "FileBlock", "Finished", "FirstTokenTimeoutError", "HTTPOptions", "HookError", "HookEvent",
+    "HookRan", "Hooks", "IdleTimeoutError", "ImageBlock", "InternalServerError", "Interrupted",
+    "Limits", "LocalServerError", "MCPError", "Matcher", "Message", "MessageAdded", "ModelEnded",
+    "ModelInfo", "ModelList", "ModelNotFoundError", "ModelStarted", "NotFoundError",
     "NotImplementedByModelError", "Notice", "OutputError", "OutputStalledError",
     "OutputValidationError", "Pending", "PermissionAsked", "PermissionDecided",
-    "PermissionDeniedError", "Prompt", "ProtocolError", "RateLimitError", "ReasoningBlock",
-    "ReasoningDelta", "RefusalDelta", "RetryPolicy", "Run", "RunContext", "RunEnded", "RunError",
-    "RunEvent", "RunResult", "RunResumed", "RunStarted", "RunSuspended", "Sampling",
-    "SchemaError", "ServerError", "ServerOverloadedError", "SessionError", "SessionLockedError",
-    "SessionNotFoundError", "SettingsChanged", "StopReason", "StoreError", "StreamError",
-    "StreamEvent", "StreamFailedError", "StreamTruncatedError", "SubagentEnded",
-    "SubagentStarted", "SystemMessage", "TextBlock", "TextDelta", "Timeout", "Timing",
-    "TokenizeReply", "Tool", "ToolArgumentsError", "ToolCall", "ToolCallDelta",
-    "ToolCallMissingError", "ToolCallReady", "ToolDeniedError", "ToolEnded", "ToolError",
-    "ToolMessage", "ToolOutput", "ToolProgress", "ToolSpec", "ToolStarted", "TotalTimeoutError",
-    "TransportError", "TurnStarted", "UnprocessableEntityError", "UnsupportedByServerError",
-    "UnsupportedControlError", "UnsupportedHookOutputError", "Usage", "UsageError",
-    "UsageUpdated", "UserAnswered", "UserAsked", "UserMessage", "VLLMError", "VideoBlock",
-    "query", "tool",
+    "PermissionDeniedError", "Permissions", "Price", "Prompt", "ProtocolError", "RateLimitError",
+    "ReasoningBlock", "ReasoningDelta", "RefusalDelta", "RetryPolicy", "Rewrite", "RewriteOutput",
+    "Run", "RunContext", "RunEnded", "RunError", "RunEvent", "RunResult", "RunResumed",
+    "RunStarted", "RunSuspended", "Sampling", "SchemaError", "ServerError",
+    "ServerOverloadedError", "SessionError", "SessionLockedError", "SessionNotFoundError",
+    "SettingsChanged", "Stop", "StopReason", "StoreError", "StreamError", "StreamEvent",
+    "StreamFailedError", "StreamTruncatedError", "SubagentEnded", "SubagentStarted",
+    "SystemMessage", "TextBlock", "TextDelta", "Timeout", "Timing", "TokenizeReply", "Tool",
+    "ToolArgumentsError", "ToolCall", "ToolCallDelta", "ToolCallMissingError", "ToolCallReady",
+    "ToolDeniedError", "ToolEnded", "ToolError", "ToolMessage", "ToolOutput", "ToolProgress",
+    "ToolSpec", "ToolStarted", "TotalTimeoutError", "TransportError", "TurnStarted",
+    "UnprocessableEntityError", "UnsupportedByServerError", "UnsupportedControlError",
+    "UnsupportedHookOutputError", "Usage", "UsageError", "UsageUpdated", "UserAnswered",
+    "UserAsked", "UserMessage", "VLLMError", "VideoBlock", "json_schema", "query", "tool",
 ]
 # fmt: on
 

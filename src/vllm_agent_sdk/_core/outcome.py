@@ -5,27 +5,37 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from vllm_agent_sdk._core.run_state import State
+from vllm_agent_sdk._core.run_state import CallStatus, Phase, State
+from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.messages import AssistantMessage
-from vllm_agent_sdk.types.results import RunResult, StopReason, Usage
+from vllm_agent_sdk.types.results import Pending, RunResult, StopReason, Usage
 
 __all__ = ["outcome"]
 
 
 def outcome(state: State, *, run_id: str, duration_s: float) -> RunResult[Any]:
     """Give the result of a run that stops; of one that goes on, what an interrupt would give."""
-    by_turn = state.usage_by_turn.since(0)
-    total = sum(by_turn, Usage())
-    model = state.started.model
+    text = _last_text(state)
+    by_model = dict(state.usage_by_model)
+    total = sum(by_model.values(), Usage())
     stop = state.stop
     reason: StopReason = stop.reason if stop is not None else "interrupted"
+    waiting = [
+        Pending(entry.waits_for or "approval", entry.call, entry.reason)
+        for entry in state.calls
+        if entry.status is CallStatus.WAITING
+    ]
+    if state.phase is Phase.SUSPENDED:
+        reason = "suspended"
     return RunResult(
-        text=_last_text(state),
+        text=text,
         messages=state.history.since(0),
         usage=total,
-        usage_by_turn=by_turn,
-        usage_by_model={model: total} if model is not None and total.requests else {},
-        turns=total.requests,
+        usage_by_turn=state.usage_by_turn.since(0),
+        usage_by_model=by_model,
+        turns=min(state.turn, len(state.usage_by_turn), total.requests),
+        output_json=_output(state, text) if reason == "end_turn" else _codec.NULL,
+        pending=waiting,
         tool_calls=dict(Counter(state.executed)),
         stop_reason=reason,
         finish_reason=state.finish_reason,
@@ -33,15 +43,23 @@ def outcome(state: State, *, run_id: str, duration_s: float) -> RunResult[Any]:
         permission_denials=list(state.denials),
         turn_mode=state.turn_mode,
         run_id=run_id,
-        model=model,
+        session_id=state.started.session_id,
+        model=state.model,
+        cost=state.cost,
         duration_s=duration_s,
         model_time_s=state.model_time_s,
         ttft_s=state.ttft_s,
     )
 
 
+def _output(state: State, text: str) -> _codec.Raw:
+    return state.output if state.started.output is not None else _codec.Raw(_codec.encode(text))
+
+
 def _last_text(state: State) -> str:
     for message in reversed(state.history.since(state.said_before)):
         if isinstance(message, AssistantMessage):
-            return message.text
+            # An answer that was given by the answer tool is its JSON.
+            answer = "" if state.output == _codec.NULL else bytes(state.output).decode()
+            return message.text or answer
     return ""

@@ -1,9 +1,9 @@
 """The run as a machine: `evolve(state, event)` is the only place where a state changes.
 
 1. An event that its phase does not know is a bug of ours (`IllegalTransitionError`).
-2. A run ends in exactly one `RunEnded`. Once `stop` is set, `Finish` is the only effect, every open
-   call has been closed, and the transcript is valid.
-3. A call is executed only if it is known, parses, is permitted, and its reply was not cut.
+2. A run ends in exactly one `RunEnded`, or stands in `RunSuspended`. Once `stop` is set, `Finish`
+   is the only effect, every open call has been closed, and the transcript is valid.
+3. Nothing that was said to a run is lost: what it did not get to waits for the next one.
 4. Text never enters the machine: it goes from the stream to whoever watches.
 """
 
@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vllm_agent_sdk._core.effects import effects
+from vllm_agent_sdk._core import run_calls as calls
+from vllm_agent_sdk._core import run_model as model
+from vllm_agent_sdk._core.effects import call_hooks, effects, waits_for_background
 from vllm_agent_sdk._core.run_state import (
     CallState,
     CallStatus,
@@ -22,8 +24,10 @@ from vllm_agent_sdk._core.run_state import (
     State,
     Stop,
 )
-from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.events import (
+    Checkpointed,
+    Compacted,
+    HookRan,
     Interrupted,
     MessageAdded,
     ModelEnded,
@@ -32,19 +36,28 @@ from vllm_agent_sdk.types.events import (
     PermissionAsked,
     PermissionDecided,
     RunEnded,
+    RunResumed,
     RunStarted,
+    RunSuspended,
     SettingsChanged,
     StoredEvent,
+    SubagentEnded,
+    SubagentStarted,
     ToolEnded,
     ToolStarted,
     TurnStarted,
+    UserAnswered,
+    UserAsked,
 )
+from vllm_agent_sdk.types.hooks import AddContext, Block, Continue, Rewrite
+from vllm_agent_sdk.types.hooks import Stop as StopOutput
 from vllm_agent_sdk.types.messages import (
     AssistantMessage,
     ContentBlock,
     Message,
+    TextBlock,
     ToolCall,
-    ToolMessage,
+    UserMessage,
 )
 from vllm_agent_sdk.types.results import ErrorInfo, StopReason
 
@@ -57,33 +70,57 @@ def evolve(state: State, event: StoredEvent) -> State:
     Raises:
         IllegalTransitionError: The event cannot come in this phase.
     """
-    if isinstance(event, Notice):
+    if isinstance(event, _UNHEARD):
         return state
     rule = TRANSITIONS.get((state.phase, type(event)))
-    over = state.stop is not None and not isinstance(event, (RunEnded, RunStarted))
-    if rule is None or over:
+    over = state.stop is not None and state.phase is not Phase.DONE
+    if rule is None or (over and not isinstance(event, _AFTER_STOP)):
         raise IllegalTransitionError(f"{type(event).__name__} in phase {state.phase}")
     return _settled(rule.handler(state, event))
 
 
+# ── a run begins, is spoken to, and ends ─────────────────────────────────────────────────────────
+
+
 def _run_started(state: State, event: RunStarted) -> State:
-    history = state.history.appended(*event.history)
+    history = state.history.appended(*event.history, *state.notes)
     return State(
         phase=Phase.PREPARING,
         started=event,
+        model=event.model,
+        tools=tuple(event.tools),
+        permissions=event.permissions,
+        grants=state.grants,
         history=history,
         said_before=len(history),
+        queue=state.queue,
+        background=state.background,
         turn_mode=event.turn_mode,
         dialect=event.dialect,
+        cost=0.0 if event.prices else None,
     )
 
 
 def _message_added(state: State, event: MessageAdded) -> State:
-    return replace(state, history=state.history.appended(event.message))
-
-
-def _turn_started(state: State, event: TurnStarted) -> State:
-    return replace(state, phase=Phase.MODEL, turn=event.turn, calls=())
+    message = event.message
+    if not isinstance(message, UserMessage):
+        raise IllegalTransitionError(f"A run is not told a {type(message).__name__}")
+    over = state.stop is not None or state.phase in {Phase.IDLE, Phase.DONE}
+    match event.when:
+        case "repair" | "hook":
+            return replace(state, history=state.history.appended(message), say=None)
+        case "notification":
+            rest = tuple(entry for entry in state.background if entry[0] != event.task)
+            state = replace(state, background=rest)
+            if over:
+                return replace(state, notes=(*state.notes, message))
+            return replace(state, prompts=(*state.prompts, message))
+        case "after" | "interrupt":
+            return replace(state, queue=(*state.queue, message))
+        case "steer" if over:
+            return replace(state, queue=(*state.queue, message))
+    queue = state.queue[1:] if event.queued else state.queue
+    return replace(state, prompts=(*state.prompts, message), queue=queue)
 
 
 def _unchanged(state: State, _event: StoredEvent) -> State:
@@ -91,149 +128,27 @@ def _unchanged(state: State, _event: StoredEvent) -> State:
 
 
 def _settings_changed(state: State, event: SettingsChanged) -> State:
-    if event.what == "turn_mode":
-        mode = str(event.new)
-        dialect = "text" if mode in {"guided", "envelope"} else "native"
-        return replace(state, turn_mode=mode, dialect=dialect)
+    asked = state.change is not None and state.change.what == event.what
+    state = replace(state, change=None) if asked else state
+    new = event.new
+    match event.what:
+        case "turn_mode":
+            dialect = "text" if new in {"guided", "envelope"} else "native"
+            return replace(state, turn_mode=str(new), dialect=dialect)
+        case "model":
+            return replace(state, model=new)
+        case "permission_mode":
+            return replace(state, permissions=_with(state.permissions, mode=new))
+        case "directories":
+            return replace(state, permissions=_with(state.permissions, directories=tuple(new)))
+        case "tools" if event.tools is not None:
+            return replace(state, tools=tuple(event.tools))
     return state
 
 
-def _model_ended(state: State, event: ModelEnded) -> State:
-    usage = event.usage
-    history, message = state.history, event.message
-    if message is not None and message.content:
-        history = history.appended(message)
-    state = replace(
-        state,
-        history=history,
-        usage_by_turn=state.usage_by_turn.appended(usage),
-        total_tokens=state.total_tokens + usage.total_tokens,
-        model_time_s=state.model_time_s + event.duration_s,
-        ttft_s=event.ttft_s if state.ttft_s is None else state.ttft_s,
-        finish_reason=event.finish_reason,
-    )
-    said = message or AssistantMessage()
-    calls = said.tool_calls
-    state = replace(state, calls=tuple(_judged(state, call) for call in calls))
-    if event.error is not None:
-        reason: StopReason = (
-            "context_overflow" if event.error.type == "ContextLengthError" else "error"
-        )
-        return replace(state, stop=Stop(reason, event.error))
-    stop = _ending(event.finish_reason, said)
-    if stop is not None:
-        return replace(state, stop=stop)
-    if not calls:
-        return replace(state, stop=_without_calls(state, said))
-    return _guard_repetition(replace(state, phase=Phase.GATING))
-
-
-def _ending(finish_reason: str | None, said: AssistantMessage) -> Stop | None:
-    """Say whether the server's own reason ends the run, whatever was said."""
-    ends: dict[str, StopReason] = {
-        "length": "length",
-        "abort": "aborted",
-        "repetition": "repetition",
-        "refusal": "refusal",
-        "content_filter": "refusal",
-    }
-    reason = ends.get(finish_reason or "")
-    if reason is not None:
-        return Stop(reason)
-    if not said.tool_calls and not said.text.strip():
-        return Stop("empty_reply")
-    return None
-
-
-def _without_calls(state: State, said: AssistantMessage) -> Stop:
-    choice = state.tool_choice
-    if isinstance(choice, dict) or choice == "required":
-        return Stop(
-            "error",
-            ErrorInfo(
-                "ToolCallMissingError",
-                f"A tool call was required and the model answered with text: {said.text[:200]!r}",
-            ),
-        )
-    return Stop("end_turn")
-
-
-def _judged(state: State, call: ToolCall) -> CallState:
-    """Say what becomes of a call, before anyone is asked."""
-    spec = state.spec(call.name)
-    if spec is None or call.unexpected:
-        names = ", ".join(tool.name for tool in state.started.tools) or "none"
-        reason = f"There is no tool {call.name!r}. The tools are: {names}."
-        return CallState(call, CallStatus.INVALID, spec, reason)
-    if call.arguments is None and spec.coerce:
-        call = call.unwrapped() or call
-    if call.arguments is None:
-        reason = f"{call.error} Call {call.name} again with a JSON object of its arguments."
-        return CallState(call, CallStatus.INVALID, spec, reason)
-    if spec.destructive:
-        reason = f"{call.name} is marked destructive."
-        return CallState(call, CallStatus.ASKING, spec, reason)
-    return CallState(call, CallStatus.ALLOWED, spec)
-
-
-def _guard_repetition(state: State) -> State:
-    """End the run when the same call comes again and again."""
-    for entry in state.calls:
-        arguments = entry.call.arguments
-        text = entry.call.arguments_json.encode() if arguments is None else _canonical(arguments)
-        key = (entry.call.name, text)
-        repeats = state.repeats + 1 if key == state.last_call else 1
-        state = replace(state, last_call=key, repeats=repeats)
-        if repeats >= state.started.limits.repeated_calls:
-            return replace(state, stop=Stop("repeated_call"))
-    return state
-
-
-def _canonical(value: Any) -> bytes:
-    return _codec.encode(_sorted(value))
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    if isinstance(value, list):
-        return [_sorted(item) for item in value]
-    return value
-
-
-def _with_call(state: State, call_id: str, **changes: Any) -> State:
-    if not any(entry.call.id == call_id for entry in state.calls):
-        raise IllegalTransitionError(f"There is no call {call_id!r} in turn {state.turn}")
-    calls = tuple(
-        replace(entry, **changes) if entry.call.id == call_id else entry for entry in state.calls
-    )
-    return replace(state, calls=calls)
-
-
-def _permission_decided(state: State, event: PermissionDecided) -> State:
-    if event.decision == "allow":
-        return _with_call(state, event.call_id, status=CallStatus.ALLOWED)
-    state = _with_call(state, event.call_id, status=CallStatus.DENIED, reason=event.reason)
-    denied = next(entry.call for entry in state.calls if entry.call.id == event.call_id)
-    return replace(state, denials=(*state.denials, denied))
-
-
-def _tool_started(state: State, event: ToolStarted) -> State:
-    return _with_call(state, event.call.id, status=CallStatus.RUNNING)
-
-
-def _tool_ended(state: State, event: ToolEnded) -> State:
-    call_id = event.message.call_id
-    entry = next((entry for entry in state.calls if entry.call.id == call_id), None)
-    status = CallStatus.DONE
-    if entry is not None and entry.status is CallStatus.DENIED:
-        status = CallStatus.DENIED
-    elif not event.executed:
-        status = CallStatus.INVALID
-    state = _with_call(state, call_id, status=status, result=event.message)
-    if event.executed:
-        state = replace(state, executed=state.executed.appended(event.name))
-    return state
+def _with(rules: Any, **changes: Any) -> Any:
+    fields = {name: getattr(rules, name) for name in rules.__struct_fields__}
+    return type(rules)(**{**fields, **changes})
 
 
 def _interrupted(state: State, event: Interrupted) -> State:
@@ -245,12 +160,121 @@ def _interrupted(state: State, event: Interrupted) -> State:
         ]
         if kept:
             state = replace(state, history=state.history.appended(AssistantMessage(kept)))
+    if state.phase is Phase.SUSPENDED:
+        state = replace(state, phase=Phase.TOOLS)
     reason: StopReason = "max_seconds" if event.by == "max_seconds" else "interrupted"
     return replace(state, stop=Stop(reason))
 
 
+def _run_suspended(state: State, _event: RunSuspended) -> State:
+    return replace(state, phase=Phase.SUSPENDED)
+
+
+def _run_resumed(state: State, event: RunResumed) -> State:
+    if event.reason == "retry":
+        if state.phase is not Phase.DONE or state.stop is None or state.stop.reason != "error":
+            raise IllegalTransitionError("There is no failed model call to repeat")
+        return replace(
+            state,
+            phase=Phase.MODEL,
+            stop=None,
+            history=state.before_turn,
+            attempt=state.attempt + 1,
+        )
+    if state.phase is Phase.DONE:
+        raise IllegalTransitionError("The run has ended")
+    phase = Phase.TOOLS if state.phase is Phase.SUSPENDED else state.phase
+    entries = tuple(_resumed(entry, event.unknown) for entry in state.calls)
+    state = replace(state, phase=phase, calls=entries)
+    if event.reason == "restart":
+        # Its tasks died with the process; its tools may have acted.
+        for _, call in state.background:
+            text = f"The background task of {call.name} was lost: its outcome is unknown."
+            state = replace(state, prompts=(*state.prompts, UserMessage(text)))
+        state = replace(state, background=())
+    return state
+
+
+def _resumed(entry: CallState, unknown: str) -> CallState:
+    if entry.status is not CallStatus.RUNNING or entry.spec is None:
+        return entry
+    if entry.spec.repeatable or entry.spec.kind == "question":
+        return replace(entry, status=CallStatus.ALLOWED)
+    if unknown == "skip":
+        return calls.answered_unknown(entry)
+    return replace(entry, status=CallStatus.WAITING, waits_for="decision")
+
+
 def _run_ended(state: State, _event: RunEnded) -> State:
     return replace(state, phase=Phase.DONE)
+
+
+# ── hooks ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _hook_ran(state: State, event: HookRan) -> State:
+    if event.event in {"notification", "session_end"}:
+        return state
+    if event.event == "session_start":
+        return replace(state, notes=(*state.notes, *_context(event)))
+    if event.call_id is not None:
+        return calls.hook_on_call(state, event)
+    state = replace(state, hook=state.hook + 1)
+    stop = next((output for output in event.outputs if isinstance(output, StopOutput)), None)
+    if stop is not None:
+        return replace(state, stop=calls.stopped_by(event.hook, stop.reason))
+    match event.event:
+        case "user_prompt_submit":
+            return _hook_on_prompt(state, event)
+        case "stop":
+            return _hook_on_end(state, event)
+    return _hook_on_summary(state, event)
+
+
+def _context(event: HookRan) -> list[UserMessage]:
+    return [UserMessage(output.text) for output in event.outputs if isinstance(output, AddContext)]
+
+
+def _hook_on_summary(state: State, event: HookRan) -> State:
+    for output in event.outputs:
+        match output:
+            case Block(reason=reason):
+                text = f"{event.hook} blocked the summary: {reason}"
+                return model.compacted(state, Compacted(error=ErrorInfo("HookError", text)))
+            case AddContext(text=text):
+                state = replace(state, instruction=f"{state.instruction}\n{text}".strip())
+    return state
+
+
+def _hook_on_prompt(state: State, event: HookRan) -> State:
+    for output in event.outputs:
+        first, *rest = state.prompts
+        match output:
+            case Block(reason=reason):
+                # A blocked prompt never was: the model does not hear of it.
+                state = replace(state, prompts=tuple(rest), hook=0)
+                return replace(state, stop=calls.stopped_by(event.hook, reason))
+            case Rewrite(input={"prompt": str() as text}):
+                state = replace(state, prompts=(UserMessage(text), *rest))
+            case AddContext(text=text):
+                state = replace(state, prompts=(_added(first, text), *rest))
+    return state
+
+
+def _added(message: UserMessage, text: str) -> UserMessage:
+    if isinstance(message.content, str):
+        return UserMessage(f"{message.content}\n\n{text}")
+    return UserMessage([*message.content, TextBlock(text)])
+
+
+def _hook_on_end(state: State, event: HookRan) -> State:
+    for output in event.outputs:
+        match output:
+            case Continue(instruction=text) | Block(reason=text):
+                state = replace(state, say=(UserMessage(text), "hook"))
+            case AddContext(text=text):
+                state = replace(state, notes=(*state.notes, UserMessage(text)))
+    return state
 
 
 # ── rules that follow from the state, applied after every event until none applies ───────────────
@@ -258,66 +282,81 @@ def _run_ended(state: State, _event: RunEnded) -> State:
 
 def _settled(state: State) -> State:
     if state.stop is not None:
-        return _closed(state)
-    if state.phase is Phase.GATING and not _open(state, CallStatus.ASKING):
-        state = replace(state, phase=Phase.TOOLS)
-    if state.phase is Phase.TOOLS:
-        if all(entry.result is not None for entry in state.calls):
-            return _settled(_turn_over(state))
-        if not effects(state):
-            return _closed(replace(state, stop=Stop("max_tool_calls")))
-    if state.phase is Phase.PREPARING and state.turn:
-        limits = state.started.limits
-        if limits.max_total_tokens is not None and state.total_tokens >= limits.max_total_tokens:
-            return _closed(replace(state, stop=Stop("max_total_tokens")))
-        if state.turn >= limits.max_turns:
-            return _closed(replace(state, stop=Stop("max_turns")))
+        return _stopped(state)
+    if state.phase is Phase.PREPARING:
+        return _prepared(state)
+    if state.phase is Phase.MODEL and state.ending is not None:
+        return _ended(state)
+    if state.phase in {Phase.GATING, Phase.TOOLS}:
+        return _worked(state)
     return state
 
 
-def _open(state: State, status: CallStatus) -> bool:
-    return any(entry.status is status for entry in state.calls)
-
-
-def _turn_over(state: State) -> State:
-    """All calls are answered: their results join the history, in the order of the calls."""
-    results = [entry.result for entry in state.calls if entry.result is not None]
-    invalid = all(entry.status is CallStatus.INVALID for entry in state.calls)
-    in_row = state.invalid_in_row + 1 if invalid else 0
-    last = state.calls[-1]
-    state = replace(
-        state,
-        phase=Phase.PREPARING,
-        history=state.history.appended(*results),
-        invalid_in_row=in_row,
-        calls=(),
-    )
-    if in_row > state.started.limits.repairs:
-        said = last.result.text if last.result is not None else last.reason
-        facts = {"tool": last.call.name, "arguments_json": last.call.arguments_json}
-        return replace(
-            state, stop=Stop("invalid_tool_call", ErrorInfo("ToolArgumentsError", said, facts))
-        )
-    return state
-
-
-def _closed(state: State) -> State:
-    """Answer the calls that are still open, so that the transcript is valid."""
-    if not state.calls or state.stop is None:
+def _stopped(state: State) -> State:
+    """Close what is open; what was not said yet waits for the next run."""
+    if state.phase is Phase.DONE:
         return state
-    results: list[Message] = []
-    for entry in state.calls:
-        if entry.result is not None:
-            results.append(entry.result)
-        elif entry.status is CallStatus.RUNNING:
-            text = (
-                f"The run ended ({state.stop.reason}) while this tool ran: its outcome is unknown."
-            )
-            results.append(ToolMessage(entry.call.id, text, is_error=True))
-        else:
-            text = f"Not executed: the run ended ({state.stop.reason})."
-            results.append(ToolMessage(entry.call.id, text, is_error=True))
-    return replace(state, history=state.history.appended(*results), calls=())
+    state = calls.closed(state)
+    if state.prompts or state.say or state.change:
+        queue = (*state.prompts, *state.queue)
+        state = replace(state, prompts=(), say=None, change=None, queue=queue)
+    return state
+
+
+def _prepared(state: State) -> State:
+    while state.prompts and not state.hooks("user_prompt_submit")[state.hook :]:
+        first, *rest = state.prompts
+        history = state.history.appended(first)
+        state = replace(state, history=history, prompts=tuple(rest), hook=0, ending=None)
+    if not state.turn or state.prompts or waits_for_background(state):
+        return state
+    if state.ending is not None:
+        return _stopped(replace(state, stop=state.ending))
+    limits = state.started.limits
+    if limits.max_total_tokens is not None and state.total_tokens >= limits.max_total_tokens:
+        return _stopped(replace(state, stop=Stop("max_total_tokens")))
+    if limits.max_cost is not None and state.cost is not None and state.cost >= limits.max_cost:
+        return _stopped(replace(state, stop=Stop("max_cost")))
+    if state.turn >= limits.max_turns:
+        return _stopped(replace(state, stop=Stop("max_turns")))
+    return state
+
+
+def _ended(state: State) -> State:
+    """The model has answered: the run ends, unless a hook or a new message wants more."""
+    if state.hooks("stop")[state.hook :]:
+        return state
+    waiting = bool(state.background) and state.started.session_id is None
+    if not (state.say or state.prompts or waiting):
+        return _stopped(replace(state, stop=state.ending))
+    results: list[Message] = [entry.result for entry in state.calls if entry.result is not None]
+    return _settled(
+        replace(
+            state,
+            phase=Phase.PREPARING,
+            history=state.history.appended(*results),
+            calls=(),
+            hook=0,
+            ending=state.ending if waiting and not (state.say or state.prompts) else None,
+        )
+    )
+
+
+def _worked(state: State) -> State:
+    state = calls.advanced(state)
+    open_ = {CallStatus.HOOKED, CallStatus.ASKING}
+    if not any(entry.status in open_ for entry in state.calls):
+        state = replace(state, phase=Phase.TOOLS)
+    if state.phase is not Phase.TOOLS:
+        return state
+    if all(entry.result is not None and not call_hooks(state, entry) for entry in state.calls):
+        return _settled(replace(calls.turn_over(state), phase=Phase.PREPARING, hook=0))
+    if not effects(state):
+        return _stopped(replace(state, stop=Stop("max_tool_calls")))
+    return state
+
+
+# ── the table ────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,30 +367,65 @@ class Rule:
     to: tuple[Phase, ...]
 
 
-_IDLE, _PREPARING, _MODEL, _GATING, _TOOLS, _DONE = Phase
+_IDLE, _PREPARING, _COMPACTING, _MODEL, _GATING, _TOOLS, _SUSPENDED, _DONE = Phase
+_STILL = (_IDLE, _DONE)
+_ACTIVE = (_PREPARING, _COMPACTING, _MODEL, _GATING, _TOOLS)
+_WORKING = (_GATING, _TOOLS)
+
+#: What the machine does not act on.
+_UNHEARD = (Notice, Checkpointed, SubagentStarted)
+#: What may still come when `stop` is set.
+_AFTER_STOP = (RunEnded, MessageAdded, SettingsChanged)
+
+_Row = tuple[
+    type[StoredEvent],
+    tuple[Phase, ...],
+    Callable[[State, Any], State],
+    tuple[Phase | None, ...],
+]
+
+#: Event, the phases that know it, what it changes, and the phases it leads to (`None`: it stays).
+_ROWS: tuple[_Row, ...] = (
+    (RunStarted, _STILL, _run_started, (_PREPARING,)),
+    (MessageAdded, (*_STILL, *_ACTIVE, _SUSPENDED), _message_added, (None,)),
+    (SettingsChanged, (_DONE, *_ACTIVE, _SUSPENDED), _settings_changed, (None,)),
+    (TurnStarted, (_PREPARING,), model.turn_started, (_MODEL, _COMPACTING)),
+    (Compacted, (_COMPACTING,), model.compacted, (_MODEL,)),
+    (ModelStarted, (_MODEL,), _unchanged, (None,)),
+    (
+        ModelEnded,
+        (_MODEL,),
+        model.model_ended,
+        (None, _PREPARING, _COMPACTING, _GATING, _TOOLS),
+    ),
+    (HookRan, (*_STILL, _SUSPENDED, _PREPARING), _hook_ran, (None,)),
+    (HookRan, (_COMPACTING,), _hook_ran, (None, _MODEL)),
+    (HookRan, (_MODEL,), _hook_ran, (None, _PREPARING)),
+    (HookRan, (_GATING,), _hook_ran, (None, _TOOLS)),
+    (HookRan, (_TOOLS,), _hook_ran, (None, _PREPARING)),
+    (PermissionAsked, (_GATING,), calls.permission_asked, (None,)),
+    (PermissionDecided, (_GATING,), calls.permission_decided, (None, _TOOLS)),
+    (PermissionDecided, (_TOOLS,), calls.permission_decided, (None, _PREPARING)),
+    (UserAsked, _WORKING, calls.user_asked, (None,)),
+    (UserAnswered, (_GATING,), calls.user_answered, (None,)),
+    (UserAnswered, (_TOOLS,), calls.user_answered, (None, _PREPARING)),
+    (ToolStarted, _WORKING, calls.tool_started, (None,)),
+    (ToolEnded, (_GATING,), calls.tool_ended, (None,)),
+    (ToolEnded, (_TOOLS,), calls.tool_ended, (None, _PREPARING)),
+    (SubagentEnded, (*_ACTIVE, _SUSPENDED, _DONE), calls.subagent_ended, (None,)),
+    (Interrupted, _ACTIVE, _interrupted, (None,)),
+    (Interrupted, (_SUSPENDED,), _interrupted, (_TOOLS,)),
+    (RunSuspended, (_TOOLS,), _run_suspended, (_SUSPENDED,)),
+    (RunResumed, (_PREPARING, _COMPACTING, _MODEL, _GATING), _run_resumed, (None,)),
+    (RunResumed, (_TOOLS,), _run_resumed, (None, _PREPARING)),
+    (RunResumed, (_SUSPENDED,), _run_resumed, (_TOOLS,)),
+    (RunResumed, (_DONE,), _run_resumed, (_MODEL,)),
+    (RunEnded, _ACTIVE, _run_ended, (_DONE,)),
+)
 
 #: What may happen when. An event that sets `stop` leaves the phase as it is: `RunEnded` follows.
 TRANSITIONS: dict[tuple[Phase, type[StoredEvent]], Rule] = {
-    (_IDLE, RunStarted): Rule(_run_started, (_PREPARING,)),
-    (_DONE, RunStarted): Rule(_run_started, (_PREPARING,)),
-    (_PREPARING, MessageAdded): Rule(_message_added, (_PREPARING,)),
-    (_PREPARING, TurnStarted): Rule(_turn_started, (_MODEL,)),
-    (_PREPARING, SettingsChanged): Rule(_settings_changed, (_PREPARING,)),
-    (_PREPARING, Interrupted): Rule(_interrupted, (_PREPARING,)),
-    (_PREPARING, RunEnded): Rule(_run_ended, (_DONE,)),
-    (_MODEL, ModelStarted): Rule(_unchanged, (_MODEL,)),
-    (_MODEL, SettingsChanged): Rule(_settings_changed, (_MODEL,)),
-    (_MODEL, ModelEnded): Rule(_model_ended, (_MODEL, _GATING, _TOOLS)),
-    (_MODEL, Interrupted): Rule(_interrupted, (_MODEL,)),
-    (_MODEL, RunEnded): Rule(_run_ended, (_DONE,)),
-    (_GATING, PermissionAsked): Rule(_unchanged, (_GATING,)),
-    (_GATING, PermissionDecided): Rule(_permission_decided, (_GATING, _TOOLS)),
-    (_GATING, ToolStarted): Rule(_tool_started, (_GATING,)),
-    (_GATING, ToolEnded): Rule(_tool_ended, (_GATING,)),
-    (_GATING, Interrupted): Rule(_interrupted, (_GATING,)),
-    (_GATING, RunEnded): Rule(_run_ended, (_DONE,)),
-    (_TOOLS, ToolStarted): Rule(_tool_started, (_TOOLS,)),
-    (_TOOLS, ToolEnded): Rule(_tool_ended, (_TOOLS, _PREPARING)),
-    (_TOOLS, Interrupted): Rule(_interrupted, (_TOOLS,)),
-    (_TOOLS, RunEnded): Rule(_run_ended, (_DONE,)),
+    (phase, event): Rule(handler, tuple(phase if there is None else there for there in to))
+    for event, phases, handler, to in _ROWS
+    for phase in phases
 }

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vllm_agent_sdk._core.log import Log
+from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.events import RunStarted
-from vllm_agent_sdk.types.messages import Message, ToolCall, ToolMessage
+from vllm_agent_sdk.types.hooks import HookSpec
+from vllm_agent_sdk.types.messages import Message, ToolCall, ToolMessage, UserMessage
+from vllm_agent_sdk.types.permissions import PermissionRule, PermissionRules
 from vllm_agent_sdk.types.results import ErrorInfo, StopReason, Usage
 from vllm_agent_sdk.types.tools import ToolSpec
 
-__all__ = ["CallState", "CallStatus", "IllegalTransitionError", "Phase", "State", "Stop"]
+__all__ = [
+    "ANSWER_TOOL",
+    "CallState",
+    "CallStatus",
+    "Change",
+    "IllegalTransitionError",
+    "Phase",
+    "State",
+    "Stop",
+]
+
+#: The tool that a typed answer is given with in `required` turns.
+ANSWER_TOOL = "final_answer"
 
 
 class IllegalTransitionError(AssertionError):
@@ -24,9 +39,11 @@ class Phase(enum.StrEnum):
 
     IDLE = "idle"
     PREPARING = "preparing"
+    COMPACTING = "compacting"
     MODEL = "model"
     GATING = "gating"
     TOOLS = "tools"
+    SUSPENDED = "suspended"
     DONE = "done"
 
 
@@ -34,10 +51,13 @@ class CallStatus(enum.StrEnum):
     """Where a call stands."""
 
     INVALID = "invalid"  # answered without being run
-    ASKING = "asking"  # waits for permission
+    HOOKED = "hooked"  # hooks run before it is permitted
+    ASKING = "asking"  # permission_request hooks run, then somebody is asked
+    WAITING = "waiting"  # for what comes from outside, later: see `CallState.waits_for`
     DENIED = "denied"
     ALLOWED = "allowed"
     RUNNING = "running"
+    ENDED = "ended"  # hooks run on its result
     DONE = "done"
 
 
@@ -46,8 +66,15 @@ class CallState:
     """A call of the current turn.
 
     Attributes:
+        call: With the arguments it is to run with.
         result: How it was answered, once it was.
         reason: Why it is invalid, is asked for, or was denied.
+        hook: How many hooks of its present status have run.
+        ask: Why a hook wants it to be asked for.
+        allowed: True if a hook or a person has allowed it.
+        waits_for: `approval`, `question`, `tool_result` or `decision` (`Pending.kind`).
+        outside: Paths in its arguments that lie outside the permitted folders.
+        failed: True if the tool gave an error.
     """
 
     call: ToolCall
@@ -55,6 +82,12 @@ class CallState:
     spec: ToolSpec | None = None
     reason: str = ""
     result: ToolMessage | None = None
+    hook: int = 0
+    ask: str | None = None
+    allowed: bool = False
+    waits_for: str | None = None
+    outside: tuple[str, ...] = ()
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,35 +99,88 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A change that the run itself wants (`SettingsChanged`)."""
+
+    what: str
+    new: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class State:
-    """A run at one moment.
+    """A run at one moment, and what a session keeps between its runs.
 
     Attributes:
         started: What it was started with.
         history: The conversation, what was said before this run included.
         said_before: How many messages of it were said before this run.
+        prompts: What is said to the model next, once the hooks of it have run.
+        hook: How many hooks of the present step (a prompt, an end, a compaction) have run.
+        say: What the run itself says next (a repair, a hook's instruction).
+        change: What the run itself changes next.
+        queue: Prompts that wait for the next run.
+        notes: What the model is told at the beginning of the next run.
+        background: Tasks that go on after their call was answered, by id.
         calls: The calls of the current turn.
+        context: What hooks want the model to know after the results of this turn.
         executed: The names of the tools that ran, in order.
         last_call: Name and canonical arguments of the last call.
         repeats: How often in a row it was made.
-        invalid_in_row: Turns in a row in which no call was valid.
+        invalid_in_row: Turns in a row in which no call, or no output, was valid.
+        attempt: Model calls of this turn that came to nothing.
+        before_turn: The history as it was before the turn's model call.
+        thinking_off: True if the turn is asked again without thinking.
+        compacted: True if this turn's history was summarised, or could not be.
+        grants: What was allowed for later, too.
+        ending: How the run ends if no stop hook objects.
+        context_tokens: Tokens of the turn's request, where they were counted.
+        last_tokens: Tokens of the last model call, request and answer.
+        measured: How many messages they are of.
     """
 
     phase: Phase = Phase.IDLE
     started: RunStarted = field(default_factory=RunStarted)
+    model: str | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    permissions: PermissionRules = field(default_factory=PermissionRules)
+    grants: tuple[PermissionRule, ...] = ()
     history: Log[Message] = field(default_factory=Log[Message])
     said_before: int = 0
+    prompts: tuple[UserMessage, ...] = ()
+    hook: int = 0
+    say: tuple[UserMessage, str] | None = None
+    change: Change | None = None
+    queue: tuple[UserMessage, ...] = ()
+    notes: tuple[UserMessage, ...] = ()
+    background: tuple[tuple[str, ToolCall], ...] = ()
     turn: int = 0
     turn_mode: str = "plain"
     dialect: str = "native"
+    attempt: int = 0
+    empty: int = 0
+    missing: int = 0
+    thinking_off: bool = False
+    before_turn: Log[Message] = field(default_factory=Log[Message])
+    compacted: bool = False
+    overflow: ErrorInfo | None = None
+    instruction: str = ""
     calls: tuple[CallState, ...] = ()
+    context: tuple[str, ...] = ()
     executed: Log[str] = field(default_factory=Log[str])
     usage_by_turn: Log[Usage] = field(default_factory=Log[Usage])
+    usage_by_model: tuple[tuple[str, Usage], ...] = ()
     total_tokens: int = 0
+    cost: float | None = None
+    context_tokens: int | None = None
+    last_tokens: int = 0
+    measured: int = 0
     last_call: tuple[str, bytes] | None = None
     repeats: int = 0
     invalid_in_row: int = 0
     denials: tuple[ToolCall, ...] = ()
+    output: _codec.Raw = field(default_factory=lambda: _codec.NULL)
+    ending: Stop | None = None
     stop: Stop | None = None
     finish_reason: str | None = None
     model_time_s: float = 0.0
@@ -102,9 +188,42 @@ class State:
 
     def spec(self, name: str) -> ToolSpec | None:
         """Give a tool's specification."""
-        return next((tool for tool in self.started.tools if tool.name == name), None)
+        return next((tool for tool in self.tools if tool.name == name), None)
+
+    def hooks(self, event: str, subject: str = "") -> list[int]:
+        """Give the numbers of the hooks that run for an event."""
+        specs = self.started.hooks
+        if not specs:
+            return []
+        return [
+            at for at, spec in enumerate(specs) if spec.event == event and spec.matches(subject)
+        ]
+
+    def hook_spec(self, number: int) -> HookSpec:
+        """Give what is data of a hook."""
+        return self.started.hooks[number]
 
     @property
     def tool_choice(self) -> str | dict[str, Any] | None:
         """What counts in the current turn: a forced choice is for the first one only."""
         return self.started.tool_choice if self.turn <= 1 else None
+
+    @property
+    def tools_offered(self) -> bool:
+        """False in a last turn that is to be answered without tools."""
+        limits = self.started.limits
+        last = limits.last_turn_without_tools and self.turn >= limits.max_turns
+        return bool(self.tools) and not last
+
+    def with_call(self, call_id: str, **changes: Any) -> State:
+        """Give the state with one call changed."""
+        if not any(entry.call.id == call_id for entry in self.calls):
+            raise IllegalTransitionError(f"There is no call {call_id!r} in turn {self.turn}")
+        calls = tuple(
+            replace(entry, **changes) if entry.call.id == call_id else entry for entry in self.calls
+        )
+        return replace(self, calls=calls)
+
+    def call(self, call_id: str) -> CallState | None:
+        """Give a call of the current turn."""
+        return next((entry for entry in self.calls if entry.call.id == call_id), None)

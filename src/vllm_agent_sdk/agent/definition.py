@@ -2,64 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast, overload
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeForm, TypeVar
 
-from vllm_agent_sdk.agent.mode import Choice, Learnt, choose_mode
+from vllm_agent_sdk.agent.mode import Learnt
 from vllm_agent_sdk.agent.run import Run, Start
 from vllm_agent_sdk.agent.tools import check_tools
 from vllm_agent_sdk.client.vllm import AsyncVLLM
-from vllm_agent_sdk.errors import UsageError, VLLMError
-from vllm_agent_sdk.sessions.store import MemoryLog
-from vllm_agent_sdk.types.events import (
-    MessageAdded,
-    ModelEnded,
-    Notice,
-    RunEnded,
-    RunStarted,
-    StoredEvent,
-    TextDelta,
-    ToolEnded,
-    TurnStarted,
-)
-from vllm_agent_sdk.types.messages import (
-    Message,
-    Prompt,
-    SystemMessage,
-    UserMessage,
-    as_user_message,
-)
-from vllm_agent_sdk.types.options import Limits, Sampling, TurnMode
+from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types.hooks import Hooks
+from vllm_agent_sdk.types.messages import Message, Prompt, SystemMessage, as_user_message
+from vllm_agent_sdk.types.options import Context, Limits, Price, Sampling, TurnMode
+from vllm_agent_sdk.types.permissions import Permissions
 from vllm_agent_sdk.types.protocols import Tool
-from vllm_agent_sdk.types.results import ErrorInfo, RunResult
-from vllm_agent_sdk.types.tools import ToolSpec
+from vllm_agent_sdk.types.results import RunResult
 
 if TYPE_CHECKING:
+    from vllm_agent_sdk._core.output import OutputType
     from vllm_agent_sdk.agent.driver import Driver
+    from vllm_agent_sdk.types.events import StoredEvent
 
-__all__ = ["Agent", "query"]
+__all__ = ["Agent"]
 
 Deps = TypeVar("Deps", default=None)
 T = TypeVar("T", default=str)
 
-_MODES = ("auto", "plain", "native", "guided")
+_MODES = ("auto", "plain", "native", "required", "guided", "envelope")
 
 
 class _Own:
     """What an open agent owns, and what it has learnt; the one part of an agent that changes."""
 
-    __slots__ = ("client", "learnt")
+    __slots__ = ("client", "learnt", "output")
 
     def __init__(self) -> None:
         self.client: AsyncVLLM | None = None
         self.learnt = Learnt()
+        self.output: OutputType | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +64,23 @@ class Agent(Generic[Deps, T]):
         limits: What a run may use.
         tool_choice: `"auto"`, `"required"` or `"none"`, for the first turn only.
         turn_mode: How tools are offered: `"auto"` decides by the server; `"native"` is the server's
-            own tool calling; `"guided"` constrains each turn to valid calls or the answer, and
-            works with any model; `"plain"` offers none.
+            own tool calling; `"required"` the same with each turn forced to be a call, the typed
+            answer among them; `"guided"` constrains each turn to valid calls or the answer, and
+            works with any model; `"envelope"` does so by a JSON schema; `"plain"` offers none.
         examples: Worked turns before the conversation: messages, calls and results included.
         deps_type: The type of `deps`, for type checkers.
+        output: The type of the answer: `str`, or what `response_type=` of the client takes, or
+            `json_schema({…})`.
+        fallback_model: Asked instead when the model cannot be reached or fails.
+        permissions: What tools may run, and who is asked.
+        hooks: Functions that watch and steer the run.
+        context: When older messages are replaced by a summary.
+        ask_user: Answers the model's questions: `ask_user(questions, ctx)`, sync or async, gives
+            answers by question id, or `Defer()`. With it the model has the tool
+            `ask_user_question`.
+        streaming: `False` asks for whole replies: the same events but for deltas.
+        prices: What a model costs, for `result.cost` and `Limits(max_cost=…)`: one `Price`, or one
+            for each model, `"*"` for all others.
 
     Raises:
         UsageError: A field cannot work.
@@ -101,6 +98,14 @@ class Agent(Generic[Deps, T]):
     turn_mode: TurnMode = "auto"
     examples: Sequence[Message] = ()
     deps_type: type[Deps] | None = None
+    output: TypeForm[T] = cast("Any", str)  # noqa: RUF009 - a type is immutable
+    fallback_model: str | None = None
+    permissions: Permissions = field(default_factory=Permissions)
+    hooks: Hooks = field(default_factory=Hooks)
+    context: Context = field(default_factory=Context)
+    ask_user: Callable[..., Any] | None = None
+    prices: Price | Mapping[str, Price] | None = None
+    streaming: bool = True
     _own: _Own = field(default_factory=_Own, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -108,6 +113,13 @@ class Agent(Generic[Deps, T]):
         check_tools(self.tools)
         if self.turn_mode not in _MODES:
             raise UsageError(f"turn_mode={self.turn_mode!r}: give one of {', '.join(_MODES)}.")
+        if self.output is not str:
+            # Made once here, so that a type that cannot be an output is told at once.
+            from vllm_agent_sdk._core.output import OutputType
+
+            self._own.output = OutputType.of(self.output)
+        if self.limits.max_cost is not None and not self.prices:
+            raise UsageError("Limits(max_cost=…) needs prices=: without them the cost is unknown.")
         if self.tool_choice is not None and not self.tools:
             raise UsageError("tool_choice= needs tools=.")
         if self.client is not None and not isinstance(self.client, (AsyncVLLM, str)):
@@ -227,128 +239,40 @@ class Agent(Generic[Deps, T]):
                     f"{type(item).__name__}; a system text goes into instructions=."
                 )
         stack = AsyncExitStack()
-        learnt = self._own.learnt
 
         async def prepare(publish: Callable[[Any], None]) -> tuple[Driver, list[StoredEvent]]:
             # Imported by the first run: a program that only uses the client never needs it.
-            from vllm_agent_sdk.agent.driver import Driver, World
+            from vllm_agent_sdk.agent.driver import Driver
+            from vllm_agent_sdk.agent.opening import make_world, opening
 
-            client = await self._client(stack)
-            world = World(
-                client=client,
-                tools=check_tools(self.tools),
-                deps=deps,
-                log=MemoryLog(),
-                learnt=learnt,
-                run_id=os.urandom(8).hex(),
-                agent_id=self.name or "main",
-            )
+            client = await self.opened(stack)
+            world = make_world(self, client, deps=deps, learnt=self._own.learnt)
+            stack.push_async_callback(world.background.aclose)
             driver = Driver(world, publish)
-            try:
-                return driver, await self._opening(client, message, said)
-            except UsageError:
-                raise
-            except VLLMError as error:
-                # The server's failure is how the run ends, not how the call does.
-                return driver, self._failed(driver.failed(error), message, said)
+            return driver, await opening(self, driver, message, history=said)
 
         return Run(Start(prepare, stack.aclose))
 
-    async def _client(self, stack: AsyncExitStack) -> AsyncVLLM:
+    async def opened(self, stack: AsyncExitStack) -> AsyncVLLM:
+        """Give the client of a run; one that is opened for it is closed by the stack."""
         if isinstance(self.client, AsyncVLLM):
             return self.client
         if self._own.client is not None:
             return self._own.client
         return await stack.enter_async_context(AsyncVLLM(self.client))
 
-    async def _opening(
-        self, client: AsyncVLLM, message: UserMessage, history: list[Message]
-    ) -> list[StoredEvent]:
-        """Learn what is to be known of the server, and give the run's first events."""
-        model = await client.resolve_model(self.model)
-        offered = [] if self.turn_mode == "plain" else list(self.tools)
-        tools = [item.spec for item in offered]
-        choice = await choose_mode(self.turn_mode, tools, client, model, self._own.learnt)
-        started = self._started(model, tools, choice, history)
-        notices = [] if choice.notice is None else [Notice("turn_mode", choice.notice)]
-        return [started, MessageAdded(message, "prompt"), *notices]
+    def priced(self) -> dict[str, Price]:
+        """Give the prices by model."""
+        if self.prices is None:
+            return {}
+        return {"*": self.prices} if isinstance(self.prices, Price) else dict(self.prices)
 
-    def _failed(
-        self, error: ErrorInfo, message: UserMessage, history: list[Message]
-    ) -> list[StoredEvent]:
-        """Give the events of a run whose server could not be asked anything."""
-        unknown = Choice("plain", "the server could not be asked")
-        return [
-            self._started(self.model, [], unknown, history),
-            MessageAdded(message, "prompt"),
-            TurnStarted(1),
-            ModelEnded(1, error=error),
-        ]
+    @property
+    def output_type(self) -> OutputType | None:
+        """What the answer is to be; `None` for text."""
+        return self._own.output
 
-    def _started(
-        self, model: str | None, tools: list[ToolSpec], choice: Choice, history: list[Message]
-    ) -> RunStarted:
-        sampling = self.sampling.wire()
-        if self.sampling.extra_body is not None:
-            sampling["extra_body"] = self.sampling.extra_body
-        return RunStarted(
-            agent=self.name,
-            model=model,
-            instructions=self.instructions,
-            tools=tools,
-            limits=self.limits,
-            sampling=sampling,
-            tool_choice=self.tool_choice if tools else None,
-            turn_mode_asked=self.turn_mode,
-            turn_mode=choice.mode,
-            turn_mode_reason=choice.reason,
-            dialect=choice.dialect,
-            examples=list(self.examples),
-            history=history,
-        )
-
-
-class query:  # noqa: N801 - it reads as the function it is to its caller
-    """Ask once: an async iterator of the messages as they are said, and last the `RunResult`.
-
-    ```python
-    async for message in query("Write a haiku"):
-        print(message)
-    ```
-
-    Args:
-        prompt: Text, blocks, or a `UserMessage`.
-        include_partial: Yield text deltas too.
-        agent: The agent's fields: `instructions=`, `tools=`, `model=`, `client=`, ….
-    """
-
-    def __init__(self, prompt: Prompt, *, include_partial: bool = False, **agent: Any) -> None:
-        known = {f.name for f in fields(Agent) if f.init}
-        unknown = sorted(set(agent) - known)
-        if unknown:
-            raise UsageError(f"query() has no argument {unknown[0]!r}.")
-        self._run: Run[Any] = Agent(**agent).stream(prompt)
-        self._partial = include_partial
-
-    def __aiter__(self) -> AsyncIterator[Message | TextDelta | RunResult[Any]]:
-        return self
-
-    async def __anext__(self) -> Message | TextDelta | RunResult[Any]:
-        while True:
-            match await anext(self._run):
-                case MessageAdded(message=message):
-                    return message
-                case ModelEnded(message=message) if message is not None and message.content:
-                    return message
-                case ToolEnded(message=message):
-                    return message
-                case TextDelta() as delta if self._partial:
-                    return delta
-                case RunEnded(result=result):
-                    return result
-                case _:
-                    await asyncio.sleep(0)
-
-    async def aclose(self) -> None:
-        """Cancel what is left."""
-        await self._run.aclose()
+    @property
+    def learnt(self) -> Learnt:
+        """What this agent has learnt about its servers."""
+        return self._own.learnt

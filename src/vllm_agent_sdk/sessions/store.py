@@ -12,8 +12,8 @@ __all__ = ["EventLog", "MemoryLog"]
 class EventLog(Protocol):
     """An append-only log of one run's events."""
 
-    async def append(self, event: StoredEvent) -> None:
-        """Keep the event; it is durable when this returns."""
+    async def append(self, *events: StoredEvent) -> None:
+        """Keep the events, all or none; they are durable when this returns."""
 
 
 class MemoryLog:
@@ -22,6 +22,6 @@ class MemoryLog:
     def __init__(self) -> None:
         self.events: list[StoredEvent] = []
 
-    async def append(self, event: StoredEvent) -> None:
-        """Keep the event."""
-        self.events.append(event)
+    async def append(self, *events: StoredEvent) -> None:
+        """Keep the events."""
+        self.events.extend(events)

@@ -22,9 +22,11 @@ import msgspec
 from vllm_agent_sdk.errors import ProtocolError, UsageError
 
 __all__ = [
+    "NULL",
     "Fact",
     "Raw",
     "Record",
+    "canonical",
     "decode",
     "decode_or_none",
     "decoder",
@@ -38,6 +40,7 @@ T = TypeVar("T")
 
 #: JSON that is already bytes: it is written as it is.
 Raw = msgspec.Raw
+NULL = Raw(b"null")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +52,7 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
 
 
 _encoder = msgspec.json.Encoder()
+_canonical = msgspec.json.Encoder(order="sorted")
 
 
 def encode(value: object) -> bytes:
@@ -82,6 +86,11 @@ def encode_checked(value: object) -> bytes:
         if path is not None:
             raise UsageError(f"{path} is NaN or infinite: JSON has no such number.")
     return encoded
+
+
+def canonical(value: object) -> bytes:
+    """Write a value as JSON with its keys in order, so that equal values give equal bytes."""
+    return _canonical.encode(value)
 
 
 def _not_finite(value: object, path: str) -> str | None:

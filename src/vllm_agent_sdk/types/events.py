@@ -18,8 +18,10 @@ from typing_extensions import TypeVar
 
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import ChatCompletion, CompletionUsage
+from vllm_agent_sdk.types.hooks import HookOutput, HookSpec
 from vllm_agent_sdk.types.messages import AssistantMessage, Message, ToolCall, ToolMessage
-from vllm_agent_sdk.types.options import Limits
+from vllm_agent_sdk.types.options import Context, Limits, Price
+from vllm_agent_sdk.types.permissions import PermissionRules
 from vllm_agent_sdk.types.results import ErrorInfo, Pending, RunResult, Usage
 from vllm_agent_sdk.types.tools import ToolSpec
 
@@ -199,7 +201,15 @@ class RunStarted(StoredEvent, frozen=True, tag="run_started"):
         turn_mode_reason: Why this one.
         dialect: How the history is written: `native` or `text`.
         examples: Worked turns before the conversation.
-        history: What was said before this run.
+        history: What was said before this run, where it is not in the log already.
+        session_id: The session's id, if there is one.
+        fallback_model: What is asked when the model cannot answer.
+        output: JSON Schema of a typed output, or `None` for text.
+        permissions: What may run.
+        hooks: Which hooks there are.
+        context: When older messages are summarised.
+        window: Tokens the model can read and write in one call, as far as known.
+        prices: By model; `"*"` is for all others.
     """
 
     agent: str | None = None
@@ -215,23 +225,43 @@ class RunStarted(StoredEvent, frozen=True, tag="run_started"):
     dialect: str = "native"
     examples: list[Message] = []
     history: list[Message] = []
+    session_id: str | None = None
+    fallback_model: str | None = None
+    output: dict[str, Any] | None = None
+    permissions: PermissionRules = msgspec.field(default_factory=PermissionRules)
+    hooks: list[HookSpec] = []
+    context: Context = msgspec.field(default_factory=Context)
+    window: int | None = None
+    prices: dict[str, Price] = {}
 
 
 class MessageAdded(StoredEvent, frozen=True, tag="message_added"):
     """A message that neither the model nor a tool wrote entered the conversation.
 
     Attributes:
-        when: `prompt`, `after`, `steer`, `interrupt`, `repair` or `notification`.
+        when: `prompt`: it begins the run. `after`, `interrupt`: it waits for the next run.
+            `steer`: it goes to the model with its next call. `repair`: the model is to correct
+            itself. `hook`: a hook said it. `notification`: a background task has ended.
+        queued: True if this prompt had waited for the run (`after`, `interrupt`).
+        task: The background task a notification is about.
     """
 
     message: Message
     when: str = "prompt"
+    queued: bool = False
+    task: str | None = None
 
 
 class TurnStarted(StoredEvent, frozen=True, tag="turn_started"):
-    """The next model call is being prepared. `turn` counts from 1."""
+    """The next model call is being prepared.
+
+    Attributes:
+        turn: From 1.
+        context_tokens: Tokens of the request, where they were counted.
+    """
 
     turn: int
+    context_tokens: int | None = None
 
 
 class ModelStarted(StoredEvent, frozen=True, tag="model_started"):
@@ -253,11 +283,17 @@ class ModelEnded(StoredEvent, frozen=True, tag="model_ended"):
         error: Why the call failed, or `None`.
         finish_reason: The server's.
         usage: The call's tokens.
+        output: A typed output that was given and is valid, as JSON; else null.
+        output_error: Why what was given is no valid output.
+        outside: By call id, the paths in its arguments that lie outside the permitted folders.
     """
 
     turn: int
     message: AssistantMessage | None = None
     error: ErrorInfo | None = None
+    output: _codec.Raw = _codec.NULL
+    output_error: ErrorInfo | None = None
+    outside: dict[str, tuple[str, ...]] = {}
     finish_reason: str | None = None
     usage: Usage = msgspec.field(default_factory=Usage)
     duration_s: float = 0.0
@@ -273,11 +309,22 @@ class PermissionAsked(StoredEvent, frozen=True, tag="permission_asked"):
 
 
 class PermissionDecided(StoredEvent, frozen=True, tag="permission_decided"):
-    """A call may run, or not. `decision` is `allow` or `deny`."""
+    """A call may run, or not.
+
+    Attributes:
+        decision: `allow`, `deny`, or `defer`: the answer comes later.
+        reason: Why not, for the model.
+        input: Other arguments to run it with.
+        remember: Rules by which later calls run without asking.
+        interrupt: The run ends too.
+    """
 
     call_id: str
     decision: str
     reason: str = ""
+    input: dict[str, Any] | None = None
+    remember: tuple[str, ...] = ()
+    interrupt: bool = False
 
 
 class UserAsked(StoredEvent, frozen=True, tag="user_asked"):
@@ -288,19 +335,36 @@ class UserAsked(StoredEvent, frozen=True, tag="user_asked"):
 
 
 class UserAnswered(StoredEvent, frozen=True, tag="user_answered"):
-    """The user has answered."""
+    """The user has answered.
+
+    Attributes:
+        answers: By question id, the chosen or written texts.
+        deferred: True if the answer comes later.
+    """
 
     call_id: str
-    answers: dict[str, Any] = {}
+    answers: dict[str, list[str]] = {}
+    deferred: bool = False
 
 
 class HookRan(StoredEvent, frozen=True, tag="hook_ran"):
-    """A hook has run, with what it returned."""
+    """A hook has run.
+
+    Attributes:
+        hook: The function's name.
+        event: What it ran for, such as `pre_tool_use`.
+        call_id: The call it ran for, if it was for one.
+        outputs: What it answered, or what its failure counts as.
+        error: Why it failed.
+        outside: Paths outside the permitted folders, where it gave a call other arguments.
+    """
 
     hook: str
     event: str
-    output: dict[str, Any] | None = None
+    call_id: str | None = None
+    outputs: tuple[HookOutput, ...] = ()
     error: ErrorInfo | None = None
+    outside: tuple[str, ...] = ()
 
 
 class ToolStarted(StoredEvent, frozen=True, tag="tool_started"):
@@ -325,20 +389,31 @@ class ToolEnded(StoredEvent, frozen=True, tag="tool_ended"):
         message: What the model is told.
         executed: False if the tool was never entered.
         repairs: What was repaired in the arguments.
+        task: The background task that goes on; its result comes as a notification.
     """
 
     name: str
     message: ToolMessage
     executed: bool = True
+    task: str | None = None
     repairs: tuple[str, ...] = ()
     duration_s: float = 0.0
 
 
 class Compacted(StoredEvent, frozen=True, tag="compacted"):
-    """Older messages were replaced by a summary."""
+    """Older messages were replaced by a summary, or could not be.
 
-    messages: int
-    summary: str
+    Attributes:
+        messages: How many were replaced, from the first on.
+        summary: What stands in their place.
+        usage: The tokens that the summary cost.
+        error: Why there is no summary: the messages stay.
+    """
+
+    messages: int = 0
+    summary: str = ""
+    usage: Usage = msgspec.field(default_factory=Usage)
+    error: ErrorInfo | None = None
 
 
 class SubagentStarted(StoredEvent, frozen=True, tag="subagent_started"):
@@ -354,6 +429,8 @@ class SubagentEnded(StoredEvent, frozen=True, tag="subagent_ended"):
     call_id: str
     stop_reason: str
     usage: Usage = msgspec.field(default_factory=Usage)
+    usage_by_model: dict[str, Usage] = {}
+    cost: float | None = None
 
 
 class Checkpointed(StoredEvent, frozen=True, tag="checkpointed"):
@@ -363,12 +440,21 @@ class Checkpointed(StoredEvent, frozen=True, tag="checkpointed"):
 
 
 class SettingsChanged(StoredEvent, frozen=True, tag="settings_changed"):
-    """Tools, model, mode, turn mode or options have changed; counts from the next turn on."""
+    """Something about the run has changed; it counts from the next turn on.
+
+    Attributes:
+        what: `model`, `turn_mode`, `permission_mode`, `directories`, `tools` or `options`.
+        old: What it was.
+        new: What it is; for tools, their names.
+        reason: Why.
+        tools: The new tools.
+    """
 
     what: str
     old: Any = None
     new: Any = None
     reason: str = ""
+    tools: list[ToolSpec] | None = None
 
 
 class Interrupted(StoredEvent, frozen=True, tag="interrupted"):
@@ -397,9 +483,15 @@ class RunSuspended(StoredEvent, frozen=True, tag="run_suspended"):
 
 
 class RunResumed(StoredEvent, frozen=True, tag="run_resumed"):
-    """A run that stood still, or had crashed, goes on."""
+    """A run that stood still, had crashed or had failed goes on.
 
-    reason: str = ""
+    Attributes:
+        reason: `answered`, `restart` or `retry`.
+        unknown: After a restart, what becomes of calls whose outcome is unknown: `ask` or `skip`.
+    """
+
+    reason: str = "answered"
+    unknown: str = "ask"
 
 
 class RunEnded(StoredEvent, frozen=True, tag="run_ended"):

@@ -169,7 +169,7 @@ class RunResult(msgspec.Struct, Generic[T], frozen=True, kw_only=True, dict=True
     stop_reason: StopReason = "error"
     finish_reason: str | None = None
     error_info: ErrorInfo | None = msgspec.field(default=None, name="error")
-    output_json: _codec.Raw | None = msgspec.field(default=None, name="output")
+    output_json: _codec.Raw = msgspec.field(default=_codec.NULL, name="output")
     pending: list[Pending] = []
     permission_denials: list[ToolCall] = []
     turn_mode: str = "plain"

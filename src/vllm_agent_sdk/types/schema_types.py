@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import uuid
-from typing import Any, get_origin
+from collections.abc import Mapping
+from typing import Any, cast, get_origin
 
 import msgspec
 
-__all__ = ["SCALARS", "convert", "is_struct", "struct_schema"]
+__all__ = ["SCALARS", "convert", "is_struct", "json_schema", "struct_schema"]
 
 #: Types that travel as JSON strings, and what their schema says.
 SCALARS: dict[type, dict[str, Any]] = {
@@ -21,6 +22,11 @@ SCALARS: dict[type, dict[str, Any]] = {
     uuid.UUID: {"type": "string", "format": "uuid"},
     bytes: {"type": "string", "contentEncoding": "base64"},
 }
+
+
+def json_schema(schema: Mapping[str, Any]) -> type[Any]:
+    """Make a JSON Schema a type: `Agent(output=json_schema({…}))`; its values are plain JSON."""
+    return cast("type[Any]", dict(schema))
 
 
 def is_struct(annotation: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, Generic, Literal
 
 import msgspec
 from typing_extensions import TypeVar
@@ -41,6 +41,8 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         background: It is answered at once with a handle, its result comes later.
         detach_after: Seconds after which it goes on in the background.
         deferred: Its result is sent from elsewhere.
+        kind: `function`; `mcp`: a tool of an MCP server; `agent`: a subagent; `question`: it asks
+            the user.
     """
 
     name: str
@@ -60,6 +62,7 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     background: bool = False
     detach_after: float | None = None
     deferred: bool = False
+    kind: Literal["function", "mcp", "agent", "question"] = "function"
 
     @property
     def repeatable(self) -> bool:

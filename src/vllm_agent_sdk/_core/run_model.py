@@ -1,0 +1,305 @@
+"""What follows from the end of a model call: go on, ask again, or end.
+
+Replies are judged by the calls that are there, and a cut reply is never taken for a whole one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vllm_agent_sdk._core.effects import compactable
+from vllm_agent_sdk._core.run_calls import add_usage, guard_repetition, judged
+from vllm_agent_sdk._core.run_state import (
+    ANSWER_TOOL,
+    CallState,
+    CallStatus,
+    Change,
+    Phase,
+    State,
+    Stop,
+)
+from vllm_agent_sdk.types.events import Compacted, ModelEnded, TurnStarted
+from vllm_agent_sdk.types.messages import (
+    AssistantMessage,
+    Message,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+)
+from vllm_agent_sdk.types.options import Price
+from vllm_agent_sdk.types.results import ErrorInfo, StopReason, Usage
+
+__all__ = ["NEXT_MODE", "OVERFLOW_ROOM", "compacted", "model_ended", "turn_started"]
+
+#: Where a run goes whose turn mode the server does not keep.
+NEXT_MODE = {"native": "guided", "required": "guided", "guided": "envelope"}
+
+#: An answer cut with less room than this in the window ran into its end.
+OVERFLOW_ROOM = 64
+
+#: Errors after which another model is asked, where there is one.
+_FALLBACK = frozenset(
+    {
+        "CircuitOpenError",
+        "ConnectError",
+        "ConnectTimeoutError",
+        "EngineDeadError",
+        "FirstTokenTimeoutError",
+        "IdleTimeoutError",
+        "InternalServerError",
+        "ModelNotFoundError",
+        "RateLimitError",
+        "ServerOverloadedError",
+        "StreamFailedError",
+        "StreamTruncatedError",
+        "TotalTimeoutError",
+    }
+)
+
+_ENDS: dict[str, StopReason] = {
+    "length": "length",
+    "abort": "aborted",
+    "repetition": "repetition",
+    "refusal": "refusal",
+    "content_filter": "refusal",
+}
+
+
+def turn_started(state: State, event: TurnStarted) -> State:
+    """A turn begins; where its request is too long, older messages are summarised first."""
+    state = replace(
+        state,
+        phase=Phase.MODEL,
+        turn=event.turn,
+        attempt=0,
+        empty=0,
+        missing=0,
+        thinking_off=False,
+        compacted=False,
+        overflow=None,
+        ending=None,
+        calls=(),
+        before_turn=state.history,
+        context_tokens=event.context_tokens,
+    )
+    window, tokens = state.started.window, event.context_tokens
+    if window is None or tokens is None:
+        return state
+    wanted = tokens > state.started.context.compact_at * window
+    if wanted and _can_compact(state):
+        return replace(state, phase=Phase.COMPACTING, hook=0, instruction="")
+    if tokens >= window:
+        return replace(state, stop=_overflow(f"The request has {tokens} tokens", window))
+    return state
+
+
+def compacted(state: State, event: Compacted) -> State:
+    """Older messages were summarised, or stay."""
+    state = replace(state, phase=Phase.MODEL, compacted=True, hook=0)
+    state = _counted(state, event.usage, 0.0)
+    if event.error is None:
+        kept = state.history.since(event.messages)
+        summary: Message = UserMessage(event.summary)
+        history = type(state.history)([summary, *kept])
+        return replace(
+            state,
+            history=history,
+            before_turn=history,
+            last_tokens=0,
+            measured=0,
+            said_before=max(1, state.said_before - event.messages + 1),
+            overflow=None,
+            context_tokens=None,
+            attempt=state.attempt + 1,
+        )
+    window, tokens = state.started.window, state.context_tokens
+    if state.overflow is not None:
+        return replace(state, stop=Stop("context_overflow", state.overflow))
+    if window is not None and tokens is not None and tokens >= window:
+        return replace(state, stop=_overflow(f"The request has {tokens} tokens", window))
+    return state
+
+
+def _can_compact(state: State) -> bool:
+    off = state.started.context.strategy == "off"
+    return not off and not state.compacted and compactable(state) > 0
+
+
+def _overflow(what: str, window: int) -> Stop:
+    facts = {"max": window}
+    text = f"{what}, the model's window has {window}: nothing more fits."
+    return Stop("context_overflow", ErrorInfo("ContextLengthError", text, facts))
+
+
+def model_ended(state: State, event: ModelEnded) -> State:
+    """The model has answered, or could not."""
+    state = _model_ended(state, event)
+    if not event.usage.input_tokens:
+        return state
+    return replace(state, last_tokens=event.usage.total_tokens, measured=len(state.history))
+
+
+def _model_ended(state: State, event: ModelEnded) -> State:
+    state = _counted(state, event.usage, event.duration_s)
+    state = replace(
+        state,
+        usage_by_turn=state.usage_by_turn.appended(event.usage),
+        model_time_s=state.model_time_s + event.duration_s,
+        ttft_s=event.ttft_s if state.ttft_s is None else state.ttft_s,
+        finish_reason=event.finish_reason,
+    )
+    said = event.message or AssistantMessage()
+    if event.error is not None:
+        again = _after_error(state, event.error)
+        if again is not None:
+            return again
+        reason: StopReason = (
+            "context_overflow" if event.error.type == "ContextLengthError" else "error"
+        )
+        return replace(_kept(state, event), stop=Stop(reason, event.error))
+    stop = _ending(state, event)
+    if stop is not None:
+        return replace(_kept(state, event), stop=stop)
+    if not said.tool_calls and not said.text.strip():
+        return _empty(state, event)
+    if _answered_by_tool(state, said):
+        return _with_output(_kept(state, event), event)
+    if said.tool_calls:
+        return guard_repetition(replace(_kept(state, event), phase=Phase.GATING))
+    if _call_missing(state):
+        return _without_required_call(state, said)
+    return _with_output(_kept(state, event), event)
+
+
+def _counted(state: State, usage: Usage, seconds: float) -> State:
+    if not usage.requests:
+        return state
+    state = add_usage(state, state.model, usage)
+    cost = state.cost
+    if cost is not None:
+        prices = state.started.prices
+        price = prices.get(state.model or "", prices.get("*"))
+        cost = None if price is None else cost + _cost(price, usage, seconds)
+    return replace(state, total_tokens=state.total_tokens + usage.total_tokens, cost=cost)
+
+
+def _cost(price: Price, usage: Usage, seconds: float) -> float:
+    return price.of(usage.input_tokens, usage.cached_tokens, usage.output_tokens, seconds)
+
+
+def _kept(state: State, event: ModelEnded) -> State:
+    """What was said joins the history, its calls are judged."""
+    said = event.message
+    if said is None or not said.content:
+        return state
+    calls = tuple(judged(state, call, event.outside.get(call.id, ())) for call in said.tool_calls)
+    return replace(state, history=state.history.appended(said), calls=calls)
+
+
+def _again(state: State, **changes: object) -> State:
+    """Ask once more, as if this call had not been."""
+    return replace(
+        state,
+        history=state.before_turn,
+        calls=(),
+        attempt=state.attempt + 1,
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+def _after_error(state: State, error: ErrorInfo) -> State | None:
+    auto = state.started.turn_mode_asked == "auto"
+    refused = error.type == "UnsupportedByServerError" and error.facts.get("feature") in {
+        "tool_choice",
+        "structural_tag",
+    }
+    if auto and (refused or error.type == "ConstraintIgnoredError"):
+        mode = NEXT_MODE.get(state.turn_mode)
+        if mode is not None:
+            return _again(state, change=Change("turn_mode", mode, error.message))
+    if error.type == "ContextLengthError" and _can_compact(state):
+        return replace(
+            state,
+            phase=Phase.COMPACTING,
+            history=state.before_turn,
+            overflow=error,
+            hook=0,
+            instruction="",
+        )
+    fallback = state.started.fallback_model
+    if fallback is not None and state.model != fallback and error.type in _FALLBACK:
+        return _again(state, change=Change("model", fallback, error.message))
+    return None
+
+
+def _ending(state: State, event: ModelEnded) -> Stop | None:
+    """Say whether the server's own reason ends the run, whatever was said."""
+    reason = _ENDS.get(event.finish_reason or "")
+    if reason is None:
+        return None
+    window, usage = state.started.window, event.usage
+    if reason == "length" and window is not None and usage.input_tokens:  # noqa: SIM102
+        if window - usage.total_tokens < OVERFLOW_ROOM:
+            return _overflow("The answer was cut at the end of the context", window)
+    return Stop(reason)
+
+
+def _empty(state: State, event: ModelEnded) -> State:
+    if not state.empty:
+        return _again(state, empty=1, thinking_off=True)
+    state = _kept(state, event)
+    reasoning = event.message.reasoning if event.message is not None else None
+    if reasoning is None:
+        return replace(state, stop=Stop("empty_reply"))
+    text = "The model thought and did not answer."
+    error = ErrorInfo("RunError", text, {"reasoning": reasoning})
+    return replace(state, stop=Stop("empty_reply", error))
+
+
+def _call_missing(state: State) -> bool:
+    if not state.tools_offered:
+        return False
+    required = isinstance(state.tool_choice, dict) or state.tool_choice == "required"
+    return required or state.turn_mode == "required"
+
+
+def _without_required_call(state: State, said: AssistantMessage) -> State:
+    if not state.missing:
+        return _again(state, missing=1)
+    mode = NEXT_MODE.get(state.turn_mode)
+    if state.turn_mode == "required" and state.started.turn_mode_asked == "auto" and mode:
+        reason = "the server did not keep to tool_choice='required'"
+        return _again(state, missing=0, change=Change("turn_mode", mode, reason))
+    text = f"A tool call was required and the model answered with text: {said.text[:200]!r}"
+    error = ErrorInfo("ToolCallMissingError", text)
+    return replace(state, history=state.history.appended(said), stop=Stop("error", error))
+
+
+def _answered_by_tool(state: State, said: AssistantMessage) -> bool:
+    names = [call.name for call in said.tool_calls]
+    return state.turn_mode == "required" and names == [ANSWER_TOOL]
+
+
+def _with_output(state: State, event: ModelEnded) -> State:
+    """The model has given its final answer; where it is typed, it counts only if it is valid."""
+    call = next((entry.call for entry in state.calls), None)
+    wrong = event.output_error if state.started.output is not None else None
+    if call is not None:
+        state = replace(state, calls=(_answer(call, wrong),))
+    if wrong is None:
+        return replace(state, ending=Stop("end_turn"), output=event.output, hook=0)
+    in_row = state.invalid_in_row + 1
+    state = replace(state, invalid_in_row=in_row)
+    if in_row > state.started.limits.repairs:
+        return replace(state, stop=Stop("output_invalid", wrong))
+    if call is not None:
+        return replace(state, phase=Phase.TOOLS)
+    text = f"That is no valid answer: {wrong.message} Answer again, in the required form."
+    return replace(state, phase=Phase.PREPARING, say=(UserMessage(text), "repair"))
+
+
+def _answer(call: ToolCall, wrong: ErrorInfo | None) -> CallState:
+    if wrong is None:
+        return CallState(call, CallStatus.DONE, result=ToolMessage(call.id, "Accepted."))
+    reason = f"That is no valid answer: {wrong.message} Answer again."
+    return CallState(call, CallStatus.INVALID, reason=reason)

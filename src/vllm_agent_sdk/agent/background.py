@@ -1,0 +1,72 @@
+"""Tasks that go on after their call was answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from vllm_agent_sdk.types.events import MessageAdded, ToolEnded
+from vllm_agent_sdk.types.messages import ToolCall, UserMessage
+
+__all__ = ["Background"]
+
+
+class Background:
+    """Owns background tasks; each ends in a notification to whoever listens.
+
+    A task that is stopped, or that is under way when `aclose` comes, is cancelled; a sync tool's
+    thread goes on, which is why its end is never reported as cancelled but as unknown.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[ToolEnded]] = {}
+        self._listener: Callable[[MessageAdded], None] | None = None
+        self._unheard: list[MessageAdded] = []
+
+    def listen(self, listener: Callable[[MessageAdded], None] | None) -> None:
+        """Say who is told; what nobody heard so far is told at once."""
+        self._listener = listener
+        if listener is not None:
+            unheard, self._unheard = self._unheard, []
+            for event in unheard:
+                listener(event)
+
+    def keep(self, task_id: str, call: ToolCall, task: asyncio.Task[ToolEnded]) -> None:
+        """Take a task over."""
+        self._tasks[task_id] = task
+        task.add_done_callback(lambda done: self._ended(task_id, call, done))
+
+    @property
+    def ids(self) -> list[str]:
+        """The tasks under way."""
+        return list(self._tasks)
+
+    def stop(self, task_id: str) -> bool:
+        """Cancel a task; False if there is none under way by this id."""
+        task = self._tasks.get(task_id)
+        return task is not None and task.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way, and wait a second for it."""
+        self._listener = None
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+
+    def _ended(self, task_id: str, call: ToolCall, task: asyncio.Task[ToolEnded]) -> None:
+        self._tasks.pop(task_id, None)
+        if task.cancelled():
+            text = "It was stopped; what it had done until then is unknown."
+        elif (error := task.exception()) is not None:
+            text = f"It failed: {type(error).__name__}: {error}"
+        else:
+            message = task.result().message
+            text = f"It failed: {message.text}" if message.is_error else message.text
+        said = f"[The background task {task_id} of {call.name} has ended.]\n{text}"
+        event = MessageAdded(message=UserMessage(said), when="notification", task=task_id)
+        if self._listener is None:
+            self._unheard.append(event)
+        else:
+            self._listener(event)

@@ -1,0 +1,144 @@
+"""How a run begins: what it acts on, what is learnt of its server, and its first events."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from vllm_agent_sdk._core.questions import QUESTION_TOOL
+from vllm_agent_sdk.agent.background import Background
+from vllm_agent_sdk.agent.mode import Choice, Learnt, choose_mode
+from vllm_agent_sdk.agent.tools import check_tools
+from vllm_agent_sdk.agent.world import World
+from vllm_agent_sdk.client.vllm import AsyncVLLM
+from vllm_agent_sdk.errors import UsageError, VLLMError
+from vllm_agent_sdk.sessions.store import EventLog, MemoryLog
+from vllm_agent_sdk.types.events import (
+    MessageAdded,
+    ModelEnded,
+    Notice,
+    RunStarted,
+    StoredEvent,
+    TurnStarted,
+)
+from vllm_agent_sdk.types.messages import Message, UserMessage
+from vllm_agent_sdk.types.tools import ToolSpec
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.agent.definition import Agent
+    from vllm_agent_sdk.agent.driver import Driver
+
+__all__ = ["make_world", "opening", "run_started", "specs"]
+
+
+def make_world(
+    agent: Agent[Any, Any],
+    client: AsyncVLLM,
+    *,
+    deps: Any,
+    learnt: Learnt,
+    session_id: str | None = None,
+    log: EventLog | None = None,
+    background: Background | None = None,
+) -> World:
+    """Give what a run of the agent acts on."""
+    return World(
+        client=client,
+        tools=check_tools(agent.tools),
+        deps=deps,
+        log=MemoryLog() if log is None else log,
+        learnt=learnt,
+        run_id=os.urandom(8).hex(),
+        agent_id=agent.name or "main",
+        session_id=session_id,
+        hooks=tuple(matcher for _, matcher in agent.hooks.matchers()),
+        can_use_tool=agent.permissions.can_use_tool,
+        ask_user=agent.ask_user,
+        output=agent.output_type,
+        streaming=agent.streaming,
+        background=Background() if background is None else background,
+    )
+
+
+def specs(agent: Agent[Any, Any]) -> list[ToolSpec]:
+    """Give the specifications of what the model can call."""
+    own = [item.spec for item in agent.tools]
+    return own if agent.ask_user is None else [*own, QUESTION_TOOL]
+
+
+async def opening(
+    agent: Agent[Any, Any],
+    driver: Driver,
+    message: UserMessage,
+    *,
+    history: list[Message],
+    queued: bool = False,
+) -> list[StoredEvent]:
+    """Learn what is to be known of the server, and give the run's first events.
+
+    A server that fails is how the run ends, not how the call does.
+
+    Args:
+        agent: The agent.
+        driver: The run's driver.
+        message: The prompt.
+        history: What was said before and is not in the log.
+        queued: True if the prompt has waited for the run.
+
+    Raises:
+        UsageError: The call cannot work as it is.
+    """
+    world = driver.world
+    tools = [] if agent.turn_mode == "plain" else specs(agent)
+    said = MessageAdded(message=message, queued=queued)
+    try:
+        model = await world.client.resolve_model(agent.model)
+        typed = world.output is not None
+        choice = await choose_mode(agent.turn_mode, tools, world.client, model, world.learnt, typed)
+    except UsageError:
+        raise
+    except VLLMError as error:
+        unknown = Choice("plain", "the server could not be asked")
+        started = run_started(agent, world, agent.model, tools, unknown, history)
+        failed = ModelEnded(turn=1, error=driver.failed(error))
+        return [started, said, TurnStarted(turn=1), failed]
+    started = run_started(agent, world, model, tools, choice, history)
+    notices = [] if choice.notice is None else [Notice(code="turn_mode", text=choice.notice)]
+    return [started, said, *notices]
+
+
+def run_started(
+    agent: Agent[Any, Any],
+    world: World,
+    model: str | None,
+    tools: list[ToolSpec],
+    choice: Choice,
+    history: list[Message],
+) -> RunStarted:
+    """Give the event that says everything that decides how the run goes."""
+    sampling = agent.sampling.wire()
+    if agent.sampling.extra_body is not None:
+        sampling["extra_body"] = agent.sampling.extra_body
+    return RunStarted(
+        agent=agent.name,
+        model=model,
+        instructions=agent.instructions,
+        tools=tools,
+        limits=agent.limits,
+        sampling=sampling,
+        tool_choice=agent.tool_choice if tools else None,
+        turn_mode_asked=agent.turn_mode,
+        turn_mode=choice.mode,
+        turn_mode_reason=choice.reason,
+        dialect=choice.dialect,
+        examples=list(agent.examples),
+        history=history,
+        session_id=world.session_id,
+        fallback_model=agent.fallback_model,
+        output=None if world.output is None else world.output.schema,
+        permissions=agent.permissions.rules(),
+        hooks=[spec for spec, _ in agent.hooks.matchers()],
+        context=agent.context,
+        window=choice.window,
+        prices=agent.priced(),
+    )

@@ -1,0 +1,317 @@
+"""How each effect of a run is performed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from vllm_agent_sdk._core.effects import (
+    Answer,
+    AskPermission,
+    AskUser,
+    BeginTurn,
+    CallModel,
+    ChangeSetting,
+    Compact,
+    Effect,
+    Finish,
+    RunHook,
+    RunTool,
+    Say,
+    Suspend,
+)
+from vllm_agent_sdk._core.questions import parse_questions
+from vllm_agent_sdk.agent.asking import ask_permission, ask_user
+from vllm_agent_sdk.agent.context import ContextMeter, summarise
+from vllm_agent_sdk.agent.hook_call import run_hook
+from vllm_agent_sdk.agent.model_call import ModelCall
+from vllm_agent_sdk.agent.paths import outside
+from vllm_agent_sdk.agent.tool_call import run_tool
+from vllm_agent_sdk.agent.turns import TurnWriter
+from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types.events import (
+    HookRan,
+    MessageAdded,
+    ModelEnded,
+    ModelStarted,
+    Notice,
+    PermissionAsked,
+    RunSuspended,
+    SettingsChanged,
+    StoredEvent,
+    ToolEnded,
+    ToolProgress,
+    ToolStarted,
+    TurnStarted,
+    UserAsked,
+)
+from vllm_agent_sdk.types.hooks import HookEvent, Rewrite
+from vllm_agent_sdk.types.messages import ToolCall, ToolMessage, text_of
+from vllm_agent_sdk.types.permissions import Allow
+from vllm_agent_sdk.types.tools import RunContext
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.agent.driver import Driver
+
+__all__ = ["Performer"]
+
+
+class Performer:
+    """Performs the effects of one run."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._meter = ContextMeter(driver.world.client)
+        self._writing: TurnWriter | None = None
+
+    @property
+    def _writer(self) -> TurnWriter:
+        """What writes the requests; made once the model is known."""
+        if self._writing is None:
+            world = self._driver.world
+            traits = world.learnt.traits(world.client, self._driver.state.model)
+            self._writing = TurnWriter(traits)
+        return self._writing
+
+    async def begin(self, effect: Effect) -> None:
+        """Perform an effect that takes no time, or start one that does."""
+        driver, state = self._driver, self._driver.state
+        match effect:
+            case BeginTurn(turn=turn):
+                if self._meter.is_close(state):
+                    driver.start(effect, self._counted_turn(turn))
+                else:
+                    await driver.commit(TurnStarted(turn=turn))
+            case CallModel():
+                await self._begin_model(effect)
+            case Compact(messages=count):
+                driver.start(effect, summarise(driver.world, state, count))
+            case RunHook():
+                driver.start(effect, self._run_hook(effect))
+            case AskPermission(call=call, reason=reason):
+                await driver.commit(PermissionAsked(call=call, reason=reason))
+                answerer, unanswered = driver.world.can_use_tool, state.permissions.unanswered
+                ctx = self._context(call)
+                driver.start(effect, ask_permission(answerer, call, reason, unanswered, ctx))
+            case AskUser(call=call):
+                await self._ask_user(effect, call)
+            case RunTool(call=call):
+                await driver.commit(ToolStarted(call=call))
+                if not effect.spec.deferred:
+                    driver.start(effect, self._run_tool(effect))
+            case _:
+                await self._at_once(effect)
+
+    async def _at_once(self, effect: Effect) -> None:
+        """Perform what is nothing but its event."""
+        driver = self._driver
+        match effect:
+            case Answer(call=call, message=message):
+                await driver.commit(ToolEnded(name=call.name, message=message, executed=False))
+            case Say(message=message, when=when):
+                await driver.commit(MessageAdded(message=message, when=when))
+            case ChangeSetting():
+                await self._change(effect)
+            case Suspend():
+                await driver.suspend()
+            case Finish():
+                await driver.finish()
+
+    # ── the model ────────────────────────────────────────────────────────────────────────────────
+
+    async def _counted_turn(self, turn: int) -> StoredEvent:
+        tokens = await self._meter.count(self._writer, self._driver.state)
+        return TurnStarted(turn=turn, context_tokens=tokens)
+
+    async def _begin_model(self, effect: CallModel) -> None:
+        driver, state = self._driver, self._driver.state
+        params = self._meter.clamped(state, self._writer.params(state))
+        shown = {name: value for name, value in params.items() if name != "messages"}
+        request = {**shown, "messages": len(params["messages"])}
+        await driver.commit(ModelStarted(turn=state.turn, request=request))
+        try:
+            call = ModelCall(
+                driver.world.client,
+                params,
+                state=state,
+                writer=self._writer,
+                taken=driver.ids,
+                publish=driver.delta,
+                output=driver.world.output,
+                streaming=driver.world.streaming,
+            )
+        except UsageError as error:
+            await driver.commit(self._misused(error))
+            return
+        for code, text in call.notices:
+            await driver.commit(Notice(code=code, text=text))
+        driver.start(effect, self._ask_model(call), call)
+
+    async def _ask_model(self, call: ModelCall) -> StoredEvent:
+        try:
+            ended = await call.run()
+        except UsageError as error:
+            return self._misused(error)
+        if call.error is not None:
+            self._driver.failed(call.error)
+        return self._judged(ended)
+
+    def _misused(self, error: UsageError) -> ModelEnded:
+        """The run ends, and the caller is told by an exception."""
+        return ModelEnded(turn=self._driver.state.turn, error=self._driver.misused(error))
+
+    def _judged(self, ended: ModelEnded) -> ModelEnded:
+        """Say of each call whether it would leave the permitted folders."""
+        if not self._driver.state.permissions.directories or ended.message is None:
+            return ended
+        found = {
+            call.id: paths
+            for call in ended.message.tool_calls
+            if (paths := self._outside(call, call.arguments or {}))
+        }
+        return ended if not found else _with_outside(ended, found)
+
+    def _outside(self, call: ToolCall, arguments: dict[str, Any]) -> tuple[str, ...]:
+        state = self._driver.state
+        spec = state.spec(call.name)
+        if spec is None:
+            return ()
+        return outside(spec, arguments, state.permissions.directories)
+
+    async def _change(self, effect: ChangeSetting) -> None:
+        driver, change = self._driver, effect.change
+        old = driver.state.model if change.what == "model" else driver.state.turn_mode
+        dialect = driver.state.dialect
+        changed = SettingsChanged(what=change.what, old=old, new=change.new, reason=change.reason)
+        await driver.commit(changed)
+        if change.what == "turn_mode":
+            driver.world.learnt.moved(driver.world.client.base_url, change.new, change.reason)
+        if driver.state.dialect != dialect and len(driver.state.history) > 1:
+            text = (
+                f"The turns are {change.new} from here on ({change.reason}): the whole history is "
+                "written anew, and the server's prefix cache does not know it."
+            )
+            await driver.commit(Notice(code="dialect", text=text))
+
+    # ── hooks ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _run_hook(self, effect: RunHook) -> HookRan:
+        entry = effect.call
+        return await self._hook_ran(effect.number, None if entry is None else entry.call)
+
+    async def _hook_ran(
+        self, number: int, call: ToolCall | None, text: str | None = None
+    ) -> HookRan:
+        world, state = self._driver.world, self._driver.state
+        spec = state.hook_spec(number)
+        outputs, error = await run_hook(
+            world.hooks[number], spec, self._hook_event(spec.event, call, text)
+        )
+        paths: tuple[str, ...] = ()
+        for output in outputs:
+            if call is not None and isinstance(output, (Rewrite, Allow)) and output.input:
+                paths = self._outside(call, output.input)
+        return HookRan(
+            hook=spec.name,
+            event=spec.event,
+            call_id=None if call is None else call.id,
+            outputs=outputs,
+            error=error,
+            outside=paths,
+        )
+
+    def _hook_event(self, event: str, call: ToolCall | None, text: str | None) -> HookEvent:
+        world, state = self._driver.world, self._driver.state
+        entry = None if call is None else state.call(call.id)
+        result = None if entry is None or entry.result is None else entry.result
+        failed = result is not None and entry is not None and entry.failed
+        said: str | None = None
+        if event == "user_prompt_submit":
+            said = text_of(state.prompts[0].content)
+        elif event == "stop" and len(state.history):
+            said = state.history.since(len(state.history) - 1)[0].text
+        return HookEvent(
+            event=event,
+            session_id=world.session_id,
+            run_id=world.run_id,
+            agent_id=world.agent_id,
+            tool=None if call is None else call.name,
+            call_id=None if call is None else call.id,
+            input=None if call is None else call.arguments,
+            output=None if result is None or failed else result.content,
+            error=result.text if result is not None and failed else text,
+            prompt=said,
+            deps=world.deps,
+        )
+
+    async def notify(self, event: Notice | RunSuspended) -> None:
+        """Run the notification hooks; what they answer changes nothing."""
+        driver = self._driver
+        code = event.code if isinstance(event, Notice) else "suspended"
+        text = event.text if isinstance(event, Notice) else "The run waits for an answer."
+        for number in driver.state.hooks("notification", code):
+            await driver.commit(await self._hook_ran(number, None, text))
+
+    # ── people and tools ─────────────────────────────────────────────────────────────────────────
+
+    async def _ask_user(self, effect: AskUser, call: ToolCall) -> None:
+        driver = self._driver
+        try:
+            questions = parse_questions(call.arguments or {})
+        except UsageError as error:
+            message = ToolMessage(call.id, str(error), is_error=True)
+            await driver.commit(ToolEnded(name=call.name, message=message, executed=False))
+            return
+        shown = [question.wire() for question in questions]
+        await driver.commit(UserAsked(call_id=call.id, questions=shown))
+        ctx = self._context(call)
+        driver.start(effect, ask_user(driver.world.ask_user, call, questions, ctx))
+
+    async def _run_tool(self, effect: RunTool) -> StoredEvent:
+        call, spec = effect.call, effect.spec
+        world, limits = self._driver.world, self._driver.state.started.limits
+        tool = world.tools[call.name]
+        limit = spec.timeout if spec.timeout is not None else limits.tool_timeout_s
+        if not spec.background and spec.detach_after is None:
+            return await run_tool(tool, call, self._context(call), limit)
+        own = spec.timeout  # a task in the background has as long as it needs, unless it says so
+        task = asyncio.create_task(run_tool(tool, call, self._context(call), own))
+        try:
+            done, _ = await asyncio.wait(
+                {task}, timeout=0 if spec.background else spec.detach_after
+            )
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if done:
+            return task.result()
+        task_id = f"task_{call.id}"
+        world.background.keep(task_id, call, task)
+        text = (
+            f"{call.name} goes on in the background as {task_id}; a message will tell its result."
+        )
+        return ToolEnded(name=call.name, message=ToolMessage(call.id, text), task=task_id)
+
+    def _context(self, call: ToolCall) -> RunContext[Any]:
+        driver, world = self._driver, self._driver.world
+        loop = asyncio.get_running_loop()
+
+        def report(message: str, fraction: float | None) -> None:
+            # A sync tool reports from its thread.
+            progress = ToolProgress(call_id=call.id, message=message, fraction=fraction)
+            loop.call_soon_threadsafe(driver.delta, progress)
+
+        return RunContext(
+            deps=world.deps,
+            call=call,
+            run_id=world.run_id,
+            agent_id=world.agent_id,
+            session_id=world.session_id,
+            turn=driver.state.turn,
+            report=report,
+        )
+
+
+def _with_outside(ended: ModelEnded, found: dict[str, tuple[str, ...]]) -> ModelEnded:
+    fields = {name: getattr(ended, name) for name in ended.__struct_fields__}
+    return ModelEnded(**{**fields, "outside": found})

@@ -1,0 +1,65 @@
+"""`query()`: ask once, and read the messages as they are said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from vllm_agent_sdk.agent.definition import Agent
+from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types.events import MessageAdded, ModelEnded, RunEnded, TextDelta, ToolEnded
+from vllm_agent_sdk.types.messages import Message, Prompt
+from vllm_agent_sdk.types.results import RunResult
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.agent.run import Run
+
+__all__ = ["query"]
+
+
+class query:  # noqa: N801 - it reads as the function it is to its caller
+    """Ask once: an async iterator of the messages as they are said, and last the `RunResult`.
+
+    ```python
+    async for message in query("Write a haiku"):
+        print(message)
+    ```
+
+    Args:
+        prompt: Text, blocks, or a `UserMessage`.
+        include_partial: Yield text deltas too.
+        agent: The agent's fields: `instructions=`, `tools=`, `model=`, `client=`, ….
+    """
+
+    def __init__(self, prompt: Prompt, *, include_partial: bool = False, **agent: Any) -> None:
+        known = {f.name for f in fields(Agent) if f.init}
+        unknown = sorted(set(agent) - known)
+        if unknown:
+            raise UsageError(f"query() has no argument {unknown[0]!r}.")
+        self._run: Run[Any] = Agent(**agent).stream(prompt)
+        self._partial = include_partial
+
+    def __aiter__(self) -> AsyncIterator[Message | TextDelta | RunResult[Any]]:
+        return self
+
+    async def __anext__(self) -> Message | TextDelta | RunResult[Any]:
+        while True:
+            match await anext(self._run):
+                case MessageAdded(message=message):
+                    return message
+                case ModelEnded(message=message) if message is not None and message.content:
+                    return message
+                case ToolEnded(message=message):
+                    return message
+                case TextDelta() as delta if self._partial:
+                    return delta
+                case RunEnded(result=result):
+                    return result
+                case _:
+                    await asyncio.sleep(0)
+
+    async def aclose(self) -> None:
+        """Cancel what is left."""
+        await self._run.aclose()

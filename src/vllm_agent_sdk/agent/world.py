@@ -1,0 +1,55 @@
+"""What a run acts on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vllm_agent_sdk._core.output import OutputType
+from vllm_agent_sdk.agent.background import Background
+from vllm_agent_sdk.agent.mode import Learnt
+from vllm_agent_sdk.client.vllm import AsyncVLLM
+from vllm_agent_sdk.sessions.store import EventLog
+from vllm_agent_sdk.types.hooks import Matcher
+from vllm_agent_sdk.types.permissions import CanUseTool
+from vllm_agent_sdk.types.protocols import Tool
+
+__all__ = ["World"]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a run acts on.
+
+    Attributes:
+        client: The server.
+        tools: The tools by name.
+        deps: What tools get as `ctx.deps`.
+        log: Where events are kept.
+        learnt: What is known of servers; it is added to.
+        run_id: The run's id.
+        agent_id: The agent's id within the run.
+        session_id: The session's id, if there is one.
+        hooks: The hooks, in the order of `RunStarted.hooks`.
+        can_use_tool: Who is asked for permission.
+        ask_user: Who answers the model's questions.
+        output: The type of the output; None: text.
+        streaming: Whether the model's replies are streamed.
+        background: Owner of the tasks that outlive their call.
+    """
+
+    client: AsyncVLLM
+    tools: dict[str, Tool[Any]]
+    deps: Any
+    log: EventLog
+    learnt: Learnt
+    run_id: str
+    agent_id: str = "main"
+    session_id: str | None = None
+    hooks: tuple[Matcher, ...] = ()
+    can_use_tool: CanUseTool | None = None
+    ask_user: Callable[..., Any] | None = None
+    output: OutputType | None = None
+    streaming: bool = True
+    background: Background = field(default_factory=Background)
