@@ -31,6 +31,7 @@ SAMPLES: dict[str, Any] = {
     "got": 5000,
     "feature": "tools",
     "flags": ("--enable-auto-tool-choice",),
+    "limit": 2,
     "known": ("a", "b"),
     "finish_reason": "length",
     "unenforced": ("not",),

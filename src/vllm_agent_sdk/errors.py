@@ -167,9 +167,15 @@ class UnsupportedControlError(UsageError):
 
 
 class TransportError(VLLMError):
-    """The request or its reply was lost on the way."""
+    """The request or its reply was lost on the way.
+
+    Attributes:
+        reused: It was lost on a kept connection, before the reply had begun: the server had most
+            likely closed that connection meanwhile.
+    """
 
     retryable = True
+    reused: bool = False
 
 
 class ConnectError(TransportError):
@@ -317,14 +323,23 @@ class UnsupportedByServerError(ServerError):
     Attributes:
         feature: What was asked for.
         flags: The server's flags that would turn it on.
+        limit: How many of these the server takes in one request; 0 for none, `None` if it did not
+            say.
     """
 
     def __init__(
-        self, message: str, *, feature: str = "", flags: tuple[str, ...] = (), **facts: Any
+        self,
+        message: str,
+        *,
+        feature: str = "",
+        flags: tuple[str, ...] = (),
+        limit: int | None = None,
+        **facts: Any,
     ) -> None:
         super().__init__(message, **facts)
         self.feature = feature
         self.flags = flags
+        self.limit = limit
 
 
 class NotImplementedByModelError(UnsupportedByServerError):

@@ -61,23 +61,24 @@ async def test_a_cut_at_any_byte_is_an_error_or_the_whole_reply(name: str, lost:
     transport = FixedTransport(stream)
     async with client_of(transport) as vllm:
         whole = await outcome(vllm)
-        complete = finished_at(stream)
-        assert isinstance(whole, StreamFailedError if complete is None else ChatCompletion)
-        text = whole.partial.text if isinstance(whole, VLLMError) else whole.text
-        for at in range(len(stream)):
-            transport.pieces, transport.lost = (stream[:at],), lost
+    complete = finished_at(stream)
+    assert isinstance(whole, StreamFailedError if complete is None else ChatCompletion)
+    text = whole.partial.text if isinstance(whole, VLLMError) else whole.text
+    for at in range(len(stream)):
+        transport.pieces, transport.lost = (stream[:at],), lost
+        async with client_of(transport) as vllm:  # a new one: a dead engine is not asked again
             said = await outcome(vllm)
-            if isinstance(said, ChatCompletion):
-                assert complete is not None
-                assert at >= complete
-                assert content(said) == content(whole)  # type: ignore[arg-type]
-                if said.usage is not None:  # continuous usage lacks the details of the last chunk
-                    assert said.usage.total_tokens == whole.usage.total_tokens  # type: ignore[union-attr]
-            else:
-                assert isinstance(said, (StreamTruncatedError, StreamFailedError))
-                assert complete is None or at < complete
-                assert text.startswith(said.partial.text)
-                assert said.request_id
+        if isinstance(said, ChatCompletion):
+            assert complete is not None
+            assert at >= complete
+            assert content(said) == content(whole)  # type: ignore[arg-type]
+            if said.usage is not None:  # continuous usage lacks the details of the last chunk
+                assert said.usage.total_tokens == whole.usage.total_tokens  # type: ignore[union-attr]
+        else:
+            assert isinstance(said, (StreamTruncatedError, StreamFailedError))
+            assert complete is None or at < complete
+            assert text.startswith(said.partial.text)
+            assert said.request_id
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["closed", "lost"])

@@ -69,6 +69,7 @@ EFFECTS = {
         "client/test_resilience.py",
         "test_tokens_a_minute_hold_a_call_back_and_what_was_not_used_is_given_back",
     ),
+    "balance": ("client/test_pool.py", "test_each_server_has_its_turn"),
     "breaker": ("client/test_http_options.py", "test_the_breaker_can_be_switched_off"),
 }
 

@@ -26,6 +26,7 @@ from vllm_agent_sdk.testing import Reply, Simulator
 
 HI: Any = [{"role": "user", "content": "Hi"}]
 FAST = RetryPolicy(base_s=0.001, cap_s=0.002)
+ONCE = RetryPolicy(max_attempts=1)
 
 
 def client(server: Simulator, **options: Any) -> AsyncVLLM:
@@ -59,6 +60,83 @@ async def test_a_stream_is_never_repeated_after_its_first_event() -> None:
             await stream.final()
         assert caught.value.partial.text == "one"
         assert len(server.chats) == 1
+
+
+@pytest.mark.feature("C-05")
+async def test_an_error_frame_before_the_first_event_is_retried_as_its_status() -> None:
+    busy = Reply.text("x", error_after=0, error={"message": "busy", "code": 503})
+    async with Simulator(busy, Reply.text("ok")) as server, client(server) as vllm:
+        async with vllm.chat.completions.stream(messages=HI) as stream:
+            assert await stream.text() == "ok"
+        chunks = await vllm.chat.completions.create(messages=HI, stream=True)
+        assert [chunk async for chunk in chunks]
+        assert len(server.chats) == 3
+
+
+@pytest.mark.feature("C-05")
+async def test_an_error_frame_that_stays_ends_the_stream_with_its_attempts() -> None:
+    busy = Reply.text("x", error_after=0, error={"message": "busy", "code": 503})
+    async with Simulator(busy) as server, client(server) as vllm:
+        stream = vllm.chat.completions.stream(messages=HI)
+        with pytest.raises(StreamFailedError, match="busy") as caught:
+            await stream.final()
+        assert (caught.value.attempts, caught.value.status, caught.value.partial.text) == (
+            3,
+            503,
+            "",
+        )
+        assert caught.value.request_id == stream.request_id
+        assert len(server.chats) == 3
+
+
+@pytest.mark.feature("C-05")
+async def test_closing_a_stream_while_it_is_tried_again_ends_it() -> None:
+    busy = Reply.text("x", error_after=0, error={"message": "busy", "code": 503})
+    policy = RetryPolicy(base_s=60, cap_s=60)
+    async with Simulator(busy) as server, client(server, retry=policy) as vllm:
+        stream = vllm.chat.completions.stream(messages=HI)
+        reading = asyncio.create_task(stream.final())
+        await server.wait_for(lambda: len(server.chats) == 1 and not server.running)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert len(server.chats) == 1
+
+
+@pytest.mark.feature("C-05")
+async def test_retry_after_may_be_a_date() -> None:
+    gone_by = Reply.error(503, headers={"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"})
+    policy = RetryPolicy(base_s=0.001, cap_s=0.002)
+    async with Simulator(gone_by, Reply.text("ok")) as server, client(server, retry=policy) as vllm:
+        assert (await vllm.chat.completions.create(messages=HI)).text == "ok"
+        async with Simulator(gone_by) as other, client(other, retry=ONCE) as once:
+            with pytest.raises(ServerOverloadedError) as caught:
+                await once.chat.completions.create(messages=HI)
+            assert caught.value.retry_after == 0.0
+
+
+@pytest.mark.feature("C-06")
+async def test_a_stale_connection_opens_no_breaker_and_costs_no_budget() -> None:
+    http = HTTPOptions(breaker=Breaker(failures=1))
+    policy = RetryPolicy(max_attempts=2, base_s=60, cap_s=60)
+    asked = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        body = b'{"object": "list", "data": []}'
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+        await reader.readuntil(b"\r\n\r\n")
+        asked += 1
+        writer.write(head + body)
+        await reader.readuntil(b"\r\n\r\n")  # the next request finds a closed connection
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, AsyncVLLM(url, retry=policy, http=http) as vllm:
+        for _ in range(30):  # more than the budget's floor
+            await asyncio.wait_for(vllm.models.list(), 10)
+    assert asked == 30
 
 
 @pytest.mark.feature("C-05")
@@ -218,6 +296,39 @@ async def test_tokens_a_minute_hold_a_call_back_and_what_was_not_used_is_given_b
                         for _ in range(3)
                     )
                 )
+
+
+@pytest.mark.feature("C-06")
+@pytest.mark.parametrize("kind", ["chat", "chunks", "completion", "completions", "responses"])
+async def test_streams_and_all_endpoints_give_back_the_tokens_they_did_not_use(kind: str) -> None:
+    # A minute's worth is 60 tokens: the second call would wait for the first one's 1000.
+    http = HTTPOptions(tokens_per_min=60)
+    reply = Reply.text("a", usage={"prompt_tokens": 1, "completion_tokens": 1})
+    async with Simulator(reply) as server, client(server, http=http) as vllm:
+
+        async def ask() -> None:
+            if kind == "chat":
+                await vllm.chat.completions.stream(messages=HI, max_tokens=1000).final()
+            elif kind == "chunks":
+                chunks = await vllm.chat.completions.create(
+                    messages=HI,
+                    max_tokens=1000,
+                    stream=True,
+                    stream_options={"include_usage": True},
+                )
+                assert [chunk async for chunk in chunks]
+            elif kind == "completion":
+                await vllm.completions.stream(prompt="x", max_tokens=1000).final()
+            elif kind == "completions":
+                await vllm.completions.create(prompt="x", max_tokens=1000)
+            else:
+                await vllm.responses.create(input="x", max_output_tokens=1000)
+
+        async with asyncio.timeout(10):
+            await ask()
+            await ask()
+            await ask()
+        assert len(server.requests) == 3
 
 
 @pytest.mark.feature("C-13")

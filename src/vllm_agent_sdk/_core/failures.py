@@ -15,6 +15,7 @@ Decisions follow the status, never the spelling of `type` (503 has two).
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ from vllm_agent_sdk.errors import (
 )
 from vllm_agent_sdk.types import _codec
 
-__all__ = ["server_error", "stream_failure"]
+__all__ = ["engine_died", "first_failure", "server_error", "stream_failure"]
 
 _BY_STATUS: dict[int, type[ServerError]] = {
     400: BadRequestError,
@@ -62,6 +63,10 @@ _TOOL_FLAGS = ("--enable-auto-tool-choice", "--tool-call-parser")
 _PROMPT_TOKENS = re.compile(
     r"(?:contains|has)(?: at least)? (\d+) input tokens|(\d+) in the (?:messages|prompt)"
 )
+# "At most 2 image(s) may be provided in one prompt."; "x is not a multimodal model" (vLLM 0.32).
+_MEDIA_LIMIT = re.compile(r"At most (\d+) (\w+)\(s\) may be provided")
+_PART = re.compile(rb'"type": ?"(?:input_)?(image|audio|video)(?:_url)?"')
+_NO_MEDIA = "is not a multimodal model"
 _ENGINE_DEAD = "EngineCore encountered an issue"
 
 
@@ -103,7 +108,14 @@ def _text(value: object) -> str | None:
 
 
 def server_error(
-    status: int, headers: Mapping[str, str], body: bytes, *, url: str = "", has_key: bool = False
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    url: str = "",
+    has_key: bool = False,
+    now: float | None = None,
+    sent: bytes | None = None,
 ) -> VLLMError:
     """Make the typed error of a reply whose status is not 2xx.
 
@@ -113,13 +125,12 @@ def server_error(
         body: The reply's body.
         url: Where the request went; it is named in the messages that need it.
         has_key: True if a key was sent.
+        now: Seconds since 1970, for a `Retry-After` that is a date; without it such a date is
+            counted from the reply's own `Date`, or left out.
+        sent: The request's body, to tell which of its parts was refused.
     """
     if 300 <= status < 400:
-        target = headers.get("location", "nowhere")
-        return ProtocolError(
-            f"The server redirected {url} to {target}; redirects are not followed. "
-            "Give the final address as base_url."
-        )
+        return _redirected(url, headers)
     said = _Said(body)
     facts: dict[str, Any] = {
         "status": status,
@@ -127,11 +138,11 @@ def server_error(
         "type": said.type,
         "param": said.param,
         "body": body.decode("utf-8", "replace"),
-        "retry_after": _seconds(headers.get("retry-after")),
+        "retry_after": _retry_after(headers, now),
     }
     message = said.message or f"HTTP {status} without a message"
     if status == 400:
-        return _bad_request(message, said, facts)
+        return _bad_request(message, said, facts, sent or b"")
     if status == 401:
         message = (
             f"The server refused the key that was sent (401 from {url}). Check api_key=, or "
@@ -158,7 +169,15 @@ def server_error(
     return _BY_STATUS.get(status, ServerError)(message, **facts)
 
 
-def _bad_request(message: str, said: _Said, facts: dict[str, Any]) -> ServerError:
+def _redirected(url: str, headers: Mapping[str, str]) -> ProtocolError:
+    target = headers.get("location", "nowhere")
+    return ProtocolError(
+        f"The server redirected {url} to {target}; redirects are not followed. "
+        "Give the final address as base_url."
+    )
+
+
+def _bad_request(message: str, said: _Said, facts: dict[str, Any], sent: bytes) -> ServerError:
     if "maximum context length" in message or said.param in {"input_tokens", "input_text"}:
         limit = re.search(r"context length (?:is|of) (\d+)", message)
         got = _PROMPT_TOKENS.search(message)
@@ -177,7 +196,39 @@ def _bad_request(message: str, said: _Said, facts: dict[str, Any]) -> ServerErro
             flags=flags,
             **facts,
         )
+    limited = _MEDIA_LIMIT.search(message)
+    if limited or _NO_MEDIA in message:
+        return _refused_media(message, limited, sent, facts)
     return BadRequestError(message, **facts)
+
+
+def _refused_media(
+    message: str, limited: re.Match[str] | None, sent: bytes, facts: dict[str, Any]
+) -> UnsupportedByServerError:
+    """Say which kind of part was refused, and how many of it are taken."""
+    if limited is None:
+        parts = _PART.search(sent)
+        kind = parts[1].decode() if parts else "multimodal"
+        return UnsupportedByServerError(
+            f"The model takes text alone, no {kind} input: {message}.",
+            feature=f"{kind}_input",
+            limit=0,
+            **facts,
+        )
+    limit, kind = int(limited[1]), limited[2]
+    how = f"--limit-mm-per-prompt '{{\"{kind}\": N}}'"
+    more = (
+        f"Start the server with {how} for more."
+        if limit
+        else f"The model takes no {kind}, or the server was started so ({how})."
+    )
+    return UnsupportedByServerError(
+        f"{message.removesuffix('.')}. {more}",
+        feature=f"{kind}_input",
+        flags=("--limit-mm-per-prompt",),
+        limit=limit,
+        **facts,
+    )
 
 
 def _not_found(message: str, said: _Said, url: str, facts: dict[str, Any]) -> ServerError:
@@ -193,12 +244,39 @@ def _not_found(message: str, said: _Said, url: str, facts: dict[str, Any]) -> Se
     return NotFoundError(message, **facts)
 
 
-def _seconds(value: str | None) -> float | None:
-    try:
-        seconds = float(value or "")
-    except ValueError:
+def _retry_after(headers: Mapping[str, str], now: float | None) -> float | None:
+    """Read `Retry-After`: seconds, or a date."""
+    value = headers.get("retry-after")
+    if value is None:
         return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        until = _date(value)
+        since = now if now is not None else _date(headers.get("date", ""))
+        if until is None or since is None:
+            return None
+        seconds = until - since
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _date(value: str) -> float | None:
+    """Read a date of HTTP as seconds since 1970."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        when = parsedate_to_datetime(value)
+        # HTTP's dates are in UTC, and one without a zone means that too.
+        return (when if when.tzinfo else when.replace(tzinfo=dt.UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def engine_died(error: VLLMError) -> bool:
+    """Tell whether an error says that the server's engine is dead."""
+    return isinstance(error, EngineDeadError) or (
+        isinstance(error, StreamFailedError) and _ENGINE_DEAD in error.body
+    )
 
 
 def stream_failure(error: object) -> StreamFailedError:
@@ -217,3 +295,12 @@ def stream_failure(error: object) -> StreamFailedError:
         body=_codec.encode(error).decode(),
         retryable=status == 503,
     )
+
+
+def first_failure(data: bytes) -> StreamFailedError | None:
+    """Make the typed error of a stream's first event, if that is an error frame."""
+    if b'"error"' not in data:
+        return None
+    frame = _codec.decode_or_none(data)
+    error = frame.get("error") if isinstance(frame, dict) and len(frame) == 1 else None
+    return stream_failure(error) if error else None

@@ -2,30 +2,32 @@
 
 1. A retry repeats only what the server cannot have acted on, or what has no effect: connection
    failures, 408, 429, 502, 503, 504, a connection lost before the first byte of a reply; 500 once.
+   An error frame that is a stream's first event counts as its status.
 2. It never follows a delivered event, and never a call that stores something once its bytes were
    sent.
 3. A dead engine and a first-token timeout are retried on another server only; idle and total
-   timeouts never.
-4. Time and jitter are arguments.
+   timeouts never. Where there is another server, every retry goes there, and at once.
+4. A kept connection that the server had closed meanwhile is no failure of the server's: the retry
+   is made at once and takes nothing from the budget.
+5. Time and jitter are arguments.
 """
 
 from __future__ import annotations
 
 import enum
 from collections import deque
-from dataclasses import dataclass
 
+from vllm_agent_sdk._core.failures import engine_died
 from vllm_agent_sdk.errors import (
-    CircuitOpenError,
     ConnectError,
     ConnectTimeoutError,
-    EngineDeadError,
     FirstTokenTimeoutError,
-    InternalServerError,
     ServerError,
+    StreamFailedError,
     TransportError,
     VLLMError,
 )
+from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.options import Breaker as BreakerOptions
 from vllm_agent_sdk.types.options import RetryPolicy
 
@@ -38,22 +40,21 @@ __all__ = [
     "Retry",
     "RetryBudget",
     "is_failure",
+    "is_stale",
 ]
 
 _RETRIED = frozenset({408, 429, 502, 503, 504})
 _WINDOW_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Try again after `delay` seconds; `elsewhere` on another server only."""
+class Retry(Fact, frozen=True):
+    """Try again after `delay` seconds; `elsewhere`: on another server only."""
 
     delay: float
     elsewhere: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Fact, frozen=True):
     """Don't try again, and why."""
 
     reason: str
@@ -122,43 +123,40 @@ class Attempts:
             error: The failure.
             now: The time, for the budget.
             jitter: A random number from 0 to 1.
-            elsewhere: There is another server to ask.
+            elsewhere: There is another server, which this call has not failed on.
             replied: The reply had begun when it failed.
         """
         if self.made >= self._policy.max_attempts:
             return GiveUp("as many attempts as RetryPolicy.max_attempts allows were made")
-        if replied and not isinstance(error, ServerError):
-            return GiveUp("the reply had begun")
-        verdict = self._judge(error, elsewhere)
+        verdict = self._judge(error, elsewhere, replied)
         if isinstance(verdict, GiveUp):
             return verdict
-        if not self._budget.take(now):
+        stale = is_stale(error)
+        if not stale and not self._budget.take(now):
             return GiveUp("the retries of all calls have used up RetryPolicy.budget")
-        delay = self._delay(error, jitter)
+        delay = 0.0 if verdict or stale else self._delay(error, jitter)
         self.made += 1
-        return Retry(0.0 if verdict else delay, elsewhere=verdict)
+        return Retry(delay, elsewhere=verdict)
 
-    def _judge(self, error: VLLMError, elsewhere: bool) -> GiveUp | bool:
+    def _judge(self, error: VLLMError, elsewhere: bool, replied: bool) -> GiveUp | bool:
         """Refuse, or say whether the retry must go elsewhere."""
-        if isinstance(error, (EngineDeadError, FirstTokenTimeoutError)):
+        if engine_died(error) or isinstance(error, FirstTokenTimeoutError):
             if elsewhere and not self._stores:
                 return True
             return GiveUp("this failure is retried on another server only")
-        if isinstance(error, CircuitOpenError):
-            return True if elsewhere else GiveUp("the server is left alone")
         if isinstance(error, (ConnectError, ConnectTimeoutError)):
-            return False if error.retryable else GiveUp("another attempt cannot succeed")
+            return elsewhere if error.retryable else GiveUp("another attempt cannot succeed")
         if self._stores:
             return GiveUp("the server may have acted on the call")
-        if isinstance(error, InternalServerError):
-            self._internal_errors += 1
-            return elsewhere if self._internal_errors == 1 else GiveUp("a 500 is retried once")
-        if isinstance(error, ServerError):
-            if error.status in _RETRIED:
-                return False
-            return GiveUp("the server's answer is final")
+        if isinstance(error, (ServerError, StreamFailedError)):
+            if error.status == 500:
+                self._internal_errors += 1
+                return elsewhere if self._internal_errors == 1 else GiveUp("a 500 is retried once")
+            return elsewhere if error.status in _RETRIED else GiveUp("the answer is final")
         if isinstance(error, TransportError) and not isinstance(error, TimeoutError):
-            return False
+            if replied:
+                return GiveUp("the reply had begun")
+            return False if is_stale(error) else elsewhere
         return GiveUp("this failure is not retried")
 
     def _delay(self, error: VLLMError, jitter: float) -> float:
@@ -171,10 +169,19 @@ class Attempts:
 
 
 def is_failure(error: VLLMError) -> bool:
-    """Tell whether an error counts against the server (a refused request does not)."""
-    if isinstance(error, ServerError):
-        return error.status is not None and (error.status >= 500 or error.status == 429)
-    return isinstance(error, TransportError)
+    """Tell whether an error counts against the server.
+
+    A refused request does not, nor a kept connection that the server had closed meanwhile.
+    """
+    if isinstance(error, (ServerError, StreamFailedError)):
+        status = error.status
+        return status is not None and (status >= 500 or status == 429) and status != 501
+    return isinstance(error, TransportError) and not is_stale(error)
+
+
+def is_stale(error: VLLMError) -> bool:
+    """Tell whether a kept connection was lost before the reply had begun."""
+    return isinstance(error, TransportError) and error.reused
 
 
 class BreakerState(enum.StrEnum):
@@ -225,12 +232,22 @@ class Breaker:
         self._opened_at = None
         self._probing = False
 
-    def failed(self, now: float) -> None:
-        """Report that an admitted call failed."""
+    @property
+    def is_open(self) -> bool:
+        """Whether it keeps calls away, but for a probe."""
+        return self._opened_at is not None
+
+    def failed(self, now: float, *, at_once: bool = False) -> None:
+        """Report that an admitted call failed; `at_once` opens it whatever came before."""
         self._failures += 1
-        if self._probing or self._failures >= self._options.failures:
+        if at_once or self._probing or self._failures >= self._options.failures:
             self._opened_at = now
         self._probing = False
+
+    def on_trial(self) -> None:
+        """Close it, and open it again at the next failure."""
+        self.succeeded()
+        self._failures = int(self._options.failures) - 1
 
     def dropped(self) -> None:
         """Report that an admitted call was cancelled: it says nothing about the server."""

@@ -10,7 +10,7 @@ import functools
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vllm_agent_sdk.client.config import Config, as_timeout
 from vllm_agent_sdk.errors import (
@@ -18,16 +18,25 @@ from vllm_agent_sdk.errors import (
     ModelNotFoundError,
     UnsupportedByServerError,
     UsageError,
+    VLLMError,
 )
 from vllm_agent_sdk.transport.base import Transport
 from vllm_agent_sdk.transport.guard import Booking, Guard
-from vllm_agent_sdk.transport.pipeline import Call, OpenStream, Pipeline, Whole
+from vllm_agent_sdk.transport.pipeline import Call, OpenStream, Pipeline, Whole, mask_of
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.options import RetryPolicy, Timeout
 from vllm_agent_sdk.types.server import decode_models
 
+if TYPE_CHECKING:
+    from vllm_agent_sdk.telemetry.recorder import ServerFact
+    from vllm_agent_sdk.types.profile import ServerProfile
+
 __all__ = ["HTTP_MODULE", "Calls"]
 
+T = TypeVar("T")
+
+#: Seconds that a server is given to say how it is.
+_HEALTH_S = 5.0
 HTTP_MODULE = "vllm_agent_sdk.transport.http"
 
 
@@ -40,9 +49,11 @@ class Calls:
         headers: Sent with every request; `None` as a value removes one of ours.
         defaults: Fields of chat completions for calls that leave them out.
         transport: What carries the requests, instead of HTTP over sockets.
+        report: Takes facts of all calls, if anybody wants them.
 
     Attributes:
         refused: Told of each thing that the server turns out not to support.
+        profile: What is known of the server, once that was asked for or set by hand.
     """
 
     def __init__(
@@ -52,9 +63,12 @@ class Calls:
         headers: Mapping[str, str | None],
         defaults: Mapping[str, Any],
         transport: Transport | None,
+        report: Callable[[ServerFact], None] | None = None,
     ) -> None:
         self.config = config
         self.defaults = defaults
+        self.profile: ServerProfile | None = None
+        self._report = report
         self.refused: Callable[[UnsupportedByServerError], None] = _not_told
         self._retry = retry
         mine = dict(headers)
@@ -70,7 +84,7 @@ class Calls:
 
     @property
     def base_url(self) -> str:
-        """The address, with `/v1`."""
+        """The address, with `/v1`; of several the first."""
         return self.config.base_url
 
     async def aclose(self, drain: float) -> None:
@@ -113,7 +127,7 @@ class Calls:
         """
         named = model or self.config.model or self._only_model
         if named is None:
-            own = decode_models(await self.get("/models")).own_models()
+            own = (await self.ask("/models", decode_models)).own_models()
             if not own:
                 raise ModelNotFoundError(f"The server at {self.base_url} serves no model.")
             if len(own) > 1:
@@ -146,6 +160,38 @@ class Calls:
     ) -> bytes:
         """Post to a route outside `/v1` and get the reply's body."""
         return (await self.fetch(self.call(path, body, {"timeout": timeout}, root=True))).body
+
+    async def read(self, call: Call, decode: Callable[[bytes], T]) -> tuple[Whole, T]:
+        """Get a call's whole reply, and what its body says.
+
+        Raises:
+            ProtocolError: It cannot be read; the key is hidden in what is shown of it.
+        """
+        whole = await self.fetch(call)
+        try:
+            return whole, decode(whole.body)
+        except VLLMError as error:
+            failure = error
+        mask = mask_of(call)
+        try:
+            decode(mask.data(whole.body))  # what is shown is cut: half a key must not be seen
+        except VLLMError as error:
+            failure = error
+        mask.error(failure)
+        raise failure.with_facts(request_id=call.request_id) from failure.__cause__
+
+    async def ask(
+        self,
+        path: str,
+        decode: Callable[[bytes], T],
+        *,
+        body: Mapping[str, Any] | None = None,
+        root: bool = False,
+        timeout: Timeout | float | None = None,
+    ) -> T:
+        """Get what a path says, or what it answers to a body; `root` for routes outside `/v1`."""
+        call = self.call(path, body, {"timeout": timeout}, root=root)
+        return (await self.read(call, decode))[1]
 
     async def fetch(self, call: Call) -> Whole:
         """Get a call's whole reply."""
@@ -181,10 +227,16 @@ class Calls:
         """
         request_id = self.request_id(params)
         timeout = params.get("timeout")
+        url, *elsewhere = self.config.urls(path, root=root)
+        if self.profile is not None and body is not None:
+            from vllm_agent_sdk._core.drift import suited
+
+            body = suited(path, body, self.profile)
         headers = self._head(request_id, params.get("extra_headers"))
         return Call(
             method="GET" if body is None else "POST",
-            url=(self.config.root_url if root else self.config.base_url) + path,
+            url=url,
+            elsewhere=tuple(elsewhere),
             headers=headers,
             body=self._encoded(body),
             timeout=self.config.timeout if timeout is None else as_timeout(timeout),
@@ -256,11 +308,36 @@ class Calls:
                         await transport.aclose()
                         raise ClientClosedError("The client was closed while a call began.")
                     self._transport = transport
-                    self._guard = Guard(self._retry, self.config.http)
-                    self._pipeline = Pipeline(transport, self._guard)
+                    self._begin(transport)
         if self._pipeline is None:
             raise ClientClosedError("The client was closed while a call was on its way.")
         return self._pipeline
+
+    def _begin(self, transport: Transport) -> None:
+        servers = (self.config.base_url, *self.config.others)
+        http = self.config.http
+        self._guard = Guard(self._retry, http, servers, self._healthy, self._report)
+        self._pipeline = Pipeline(transport, self._guard, servers, self._report)
+
+    async def _healthy(self, server: int) -> bool:
+        """Ask one of the servers whether its engine lives."""
+        pipeline = self._pipeline
+        if pipeline is None:
+            return False
+        url, *elsewhere = self.config.urls("/health", root=True)
+        call = Call(
+            method="GET",
+            url=url,
+            elsewhere=tuple(elsewhere),
+            headers=self._head(None, None),
+            timeout=Timeout(connect=_HEALTH_S, total=_HEALTH_S),
+            booking=Booking(probe=True, server=server),
+        )
+        try:
+            await pipeline.fetch(call)
+        except VLLMError:
+            return False
+        return True
 
 
 def _not_told(_error: UnsupportedByServerError) -> None:

@@ -14,7 +14,7 @@ from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.reading import Known, TextReading
 from vllm_agent_sdk.client.requests import LOAD_REPORT, chat_body, offered_tools, with_headers
 from vllm_agent_sdk.client.streams import ChatChunkStream, ChatStream, Opening
-from vllm_agent_sdk.errors import OutputError, ProtocolError, UsageError
+from vllm_agent_sdk.errors import OutputError, UsageError
 from vllm_agent_sdk.types.chat import (
     ChatCompletion,
     ChatParams,
@@ -120,11 +120,7 @@ class ChatCompletions:
         offered = offered_tools(body)
         reading = await self._reading.prepare(body, params, messages)
         call = await self._calls.chat_call(body, with_headers(params, stream=False))
-        whole = await self._calls.fetch(call)
-        try:
-            reply = decode_completion(whole.body)
-        except ProtocolError as error:
-            raise error.with_facts(request_id=call.request_id) from error.__cause__
+        whole, reply = await self._calls.read(call, decode_completion)
         self._calls.used(call, reply.usage.total_tokens if reply.usage else None)
         reply.attach(whole.body, call.request_id, offered)
         read_text(reply, think_tags=reading.think_tags, text_calls=reading.text_calls)

@@ -89,8 +89,8 @@ class Completions:
             return await CompletionChunkStream(*self._opening(prompt, params)).opened()
         body = completion_body(prompt, params, stream=False)
         call = await self._call(body, with_headers(params, stream=False))
-        whole = await self._calls.fetch(call)
-        reply = decode_completion(whole.body)
+        whole, reply = await self._calls.read(call, decode_completion)
+        self._calls.used(call, reply.usage.total_tokens if reply.usage else None)
         reply.attach(whole.body, call.request_id)
         if params.get("load_metrics"):
             reply.attach_load(whole.headers.get(LOAD_REPORT))

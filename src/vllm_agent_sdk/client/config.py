@@ -6,7 +6,7 @@ The only module of the client that reads the environment, and only when a client
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 from vllm_agent_sdk.errors import UsageError
@@ -39,8 +39,9 @@ class Config:
     """A client's settings, resolved once. The key is held by a closure, so that nothing shows it.
 
     Attributes:
-        base_url: With `/v1`, without a trailing slash.
+        base_url: With `/v1`, without a trailing slash; of several servers the first.
         root_url: Where the routes outside `/v1` live.
+        others: The addresses of the other servers of a pool.
         model: The model that calls use when they name none, or `None`.
         timeout: The clocks of a call.
         http: How HTTP is spoken.
@@ -49,7 +50,8 @@ class Config:
     """
 
     __slots__ = (
-        "authorization", "base_url", "has_key", "http", "model", "proxy_for", "root_url", "timeout",
+        "authorization", "base_url", "has_key", "http", "model", "others", "proxy_for", "root_url",
+        "timeout",
     )  # fmt: skip
 
     def __init__(
@@ -59,8 +61,15 @@ class Config:
         model: str | None,
         timeout: Timeout,
         http: HTTPOptions,
+        others: tuple[str, ...] = (),
     ) -> None:
         self.base_url = base_url
+        self.others = others
+        if others and (http.root_url is not None or http.unix_socket is not None):
+            raise UsageError(
+                "HTTPOptions(root_url=…) and (unix_socket=…) are for one server; base_url= names "
+                f"{1 + len(others)}."
+            )
         self.root_url = base_url.removesuffix("/v1")
         if http.root_url is not None:
             root = _address(http.root_url.strip(), "HTTPOptions(root_url=…)")
@@ -79,6 +88,14 @@ class Config:
         self.has_key = api_key is not None
         self.authorization: Callable[[], str] = lambda: f"Bearer {api_key}"
 
+    def urls(self, path: str, *, root: bool) -> tuple[str, ...]:
+        """Give the URLs of a path on all servers; `root` for routes outside `/v1`."""
+        first = (self.root_url if root else self.base_url) + path
+        if not self.others:
+            return (first,)
+        bases = (url.removesuffix("/v1") for url in self.others) if root else self.others
+        return (first, *(base + path for base in bases))
+
     def __repr__(self) -> str:
         return (
             f"Config({self.base_url}, model={self.model!r}, key={'set' if self.has_key else None})"
@@ -88,7 +105,7 @@ class Config:
 def resolve(
     *,
     env: Mapping[str, str] | None = None,
-    base_url: str | None = None,
+    base_url: str | Sequence[str] | None = None,
     api_key: str | None = None,
     model: str | None = None,
     timeout: Timeout | float | None = None,
@@ -102,7 +119,7 @@ def resolve(
             address came from `OPENAI_BASE_URL`: a cloud's key must not go to another host),
             `VLLM_MODEL`, `VLLM_TIMEOUT` (seconds in all); under `HTTPOptions(trust_env=True)` the
             proxy variables.
-        base_url: The server's address, in any form.
+        base_url: The server's address, in any form; or those of several.
         api_key: The bearer key.
         model: The model for calls that name none.
         timeout: The clocks, or seconds in all.
@@ -113,7 +130,8 @@ def resolve(
     """
     env = os.environ if env is None else env
     addresses = ((name, env.get(name)) for name in URL_VARIABLES)
-    url, source = _first(("base_url=", base_url), *addresses)
+    first, others = _servers(base_url)
+    url, source = _first(("base_url=", first), *addresses)
     variables = ["VLLM_API_KEY", *(["OPENAI_API_KEY"] if source == "OPENAI_BASE_URL" else [])]
     key, key_source = _first(("api_key=", api_key), *((name, env.get(name)) for name in variables))
     if key is not None and (not key.isascii() or not key.isprintable() or key != key.strip()):
@@ -127,10 +145,23 @@ def resolve(
         _first(("model=", model), ("VLLM_MODEL", env.get("VLLM_MODEL")))[0],
         _timeout(timeout, env.get("VLLM_TIMEOUT")),
         http or HTTPOptions(),
+        others,
     )
     if config.http.trust_env and config.http.proxy is None:
         config.proxy_for = _proxies(env)
     return config
+
+
+def _servers(given: str | Sequence[str] | None) -> tuple[str | None, tuple[str, ...]]:
+    """Give the first address, and the others in full."""
+    if given is None or isinstance(given, str):
+        return given, ()
+    if not given or not all(each.strip() for each in given):
+        raise UsageError("base_url= takes an address, or a list of one or more addresses.")
+    urls = [normalise_url(each) for each in given]
+    if len(set(urls)) < len(urls):
+        raise UsageError("base_url= names the same server twice.")
+    return given[0], tuple(urls[1:])
 
 
 def _proxies(env: Mapping[str, str]) -> Callable[[str], str | None]:

@@ -305,11 +305,8 @@ class Responses:
         offered: frozenset[str] | None,
         check: Callable[[Response], None] | None = None,
     ) -> Response:
-        whole = await self._calls.fetch(call)
-        try:
-            response = decode_response(whole.body)
-        except VLLMError as error:
-            raise error.with_facts(request_id=call.request_id) from error.__cause__
+        whole, response = await self._calls.read(call, decode_response)
+        self._calls.used(call, response.usage.total_tokens if response.usage else None)
         response.attach(whole.body, call.request_id, offered)
         if check is not None:
             try:

@@ -163,6 +163,7 @@ class WireStream(Generic[Item, Reply]):
         ready = self._ready
         while not ready:
             if self._failure is not None:
+                await self._release()
                 raise self._failure
             if self._completion is not None or self._closed:
                 await self._release()
@@ -288,6 +289,7 @@ class WireStream(Generic[Item, Reply]):
         stream, self._stream = self._stream, None
         if stream is None:
             return
+        stream.ended(self._failure, self._completion)
         try:
             if self._completion is not None:
                 with contextlib.suppress(VLLMError, TimeoutError):

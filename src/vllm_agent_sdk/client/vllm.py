@@ -1,11 +1,11 @@
-"""`AsyncVLLM`: one client of one server, with its resources, its connections and their end."""
+"""`AsyncVLLM`: one client of a server, or of several alike: resources, connections, their end."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -15,7 +15,9 @@ from vllm_agent_sdk.client.config import resolve
 from vllm_agent_sdk.client.requests import check_keywords
 from vllm_agent_sdk.client.tokens import Tokens
 from vllm_agent_sdk.errors import UnsupportedByServerError, UsageError
+from vllm_agent_sdk.telemetry.recorder import Recorder
 from vllm_agent_sdk.transport.base import Transport
+from vllm_agent_sdk.transport.reports import reporter
 from vllm_agent_sdk.types.chat import CHAT_FIELDS, ChatDefaults
 from vllm_agent_sdk.types.options import HTTPOptions, RetryPolicy, Timeout
 
@@ -36,7 +38,9 @@ class AsyncVLLM:
 
     Args:
         base_url: The server's address, with or without `/v1`. Unset: `VLLM_BASE_URL`, then
-            `VLLM_API_BASE`, then `OPENAI_BASE_URL`, then `http://127.0.0.1:8000/v1`.
+            `VLLM_API_BASE`, then `OPENAI_BASE_URL`, then `http://127.0.0.1:8000/v1`. A list makes a
+            pool of servers that serve the same models: calls go to the one with the fewest under
+            way (`HTTPOptions.balance`), and past those that fail.
         api_key: The bearer key. Unset: `VLLM_API_KEY` (and `OPENAI_API_KEY` where the address came
             from `OPENAI_BASE_URL`), else none.
         model: For calls that name none. Unset: `VLLM_MODEL`, else the server's only model.
@@ -45,6 +49,7 @@ class AsyncVLLM:
         headers: Sent with every request; `None` as a value removes one of ours.
         http: How HTTP is spoken.
         defaults: Fields of chat completions for calls that leave them out; the call wins.
+        telemetry: Takes facts of all calls as they happen (`telemetry.recorder.Recorder`).
         transport: What carries the requests, instead of HTTP over sockets.
 
     Raises:
@@ -53,7 +58,7 @@ class AsyncVLLM:
 
     def __init__(
         self,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         *,
         api_key: str | None = None,
         model: str | None = None,
@@ -62,6 +67,7 @@ class AsyncVLLM:
         headers: Mapping[str, str | None] | None = None,
         http: HTTPOptions | None = None,
         defaults: ChatDefaults | None = None,
+        telemetry: Recorder | None = None,
         transport: Transport | None = None,
     ) -> None:
         config = resolve(
@@ -69,7 +75,12 @@ class AsyncVLLM:
         )
         check_keywords(defaults or {}, CHAT_FIELDS, "defaults=")
         self._calls = Calls(
-            config, retry or RetryPolicy(), headers or {}, dict(defaults or {}), transport
+            config,
+            retry or RetryPolicy(),
+            headers or {},
+            dict(defaults or {}),
+            transport,
+            reporter(telemetry),
         )
         self.chat = Chat(self._calls, lambda: self.server, self._known_profile)
         self._calls.refused = self._refused
@@ -111,7 +122,7 @@ class AsyncVLLM:
 
     @property
     def base_url(self) -> str:
-        """The address, with `/v1`."""
+        """The address, with `/v1`; of several the first."""
         return self._calls.config.base_url
 
     @property

@@ -188,6 +188,8 @@ class AiohttpTransport:
             failure = _mapped(cause, request, self._place(way))
             if type(failure) is TransportError and attempt.fresh and self._nameless(way):
                 failure = TransportError(f"{failure.message} {_NAMELESS}")
+            if type(failure) is TransportError and not attempt.fresh:
+                failure.reused = True
             if not isinstance(cause, aiohttp.ClientResponseError):
                 raise failure from cause
         else:

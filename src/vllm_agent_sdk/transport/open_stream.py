@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from vllm_agent_sdk.errors import (
     FirstTokenTimeoutError,
@@ -78,16 +78,38 @@ class OpenStream:
         stream: The reply.
         clock: Its times.
         closed: Called once, when the stream is over.
+        hide: Hides the request's key in an error.
+        begin: Waits for the first event, and may put another reply in this one's place.
+
+    Attributes:
+        first_at: When its first event came, by the loop's clock.
+        complete_at: When its reply was complete.
+        tokens: What the server said that prompt and reply took together.
+        error: What it failed with.
     """
 
     __slots__ = (
-        "_clock", "_closed", "_has_data", "_loop", "_stream", "_timer", "_waiting_since",
+        "_begin", "_clock", "_closed", "_has_data", "_hide", "_loop", "_stream", "_timer",
+        "_waiting_since", "complete_at", "error", "first_at", "tokens",
     )  # fmt: skip
 
-    def __init__(self, stream: ByteStream, clock: Clock, closed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        stream: ByteStream,
+        clock: Clock,
+        closed: Callable[[], None],
+        hide: Callable[[VLLMError], None],
+        begin: Callable[[OpenStream], Awaitable[bytes]] | None = None,
+    ) -> None:
+        self._begin = begin
         self._stream = stream
         self._clock = clock
         self._closed: Callable[[], None] | None = closed
+        self._hide = hide
+        self.first_at: float | None = None
+        self.complete_at: float | None = None
+        self.tokens: int | None = None
+        self.error: VLLMError | None = None
         self._loop = asyncio.get_running_loop()
         self._has_data = False
         self._waiting_since: float | None = None
@@ -101,6 +123,10 @@ class OpenStream:
 
     async def receive(self) -> bytes:
         """Give the next bytes, `b""` at the end. Raises what `ByteStream.receive` and timers do."""
+        if self._begin is not None:
+            begin, self._begin = self._begin, None
+            if data := await begin(self):
+                return data
         self._waiting_since = self._loop.time()
         try:
             return await self._stream.receive()
@@ -110,6 +136,7 @@ class OpenStream:
     def data_came(self) -> None:
         """Tell that the first event is there: from now on `idle` counts."""
         self._has_data = True
+        self.first_at = self._loop.time()
         if self._timer is not None:
             self._timer.cancel()
         self._arm(self._next())
@@ -118,6 +145,36 @@ class OpenStream:
     def has_data(self) -> bool:
         """True once `data_came` was called."""
         return self._has_data
+
+    async def pause(self) -> None:
+        """Let go of the reply: another attempt is made in its place."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self._stream.aclose()
+
+    def go_on(self, stream: ByteStream) -> bool:
+        """Go on with the reply of another attempt; `False` if the stream was closed meanwhile."""
+        if self._closed is None:
+            return False
+        self._stream = stream
+        self._has_data, self.first_at = False, None
+        self._arm(self._next())
+        return True
+
+    def ended(self, failure: BaseException | None, reply: object | None) -> None:
+        """Tell how its reading ended; the request's key is hidden in the failure.
+
+        Args:
+            failure: What it failed with, if it did.
+            reply: The whole reply, if there is one; its usage says what it took.
+        """
+        if isinstance(failure, VLLMError):
+            self._hide(failure)
+            self.error = failure
+        elif reply is not None:
+            self.complete_at = self._loop.time()
+            self.tokens = getattr(getattr(reply, "usage", None), "total_tokens", None)
 
     def abort(self, error: VLLMError) -> None:
         """Close the socket now."""

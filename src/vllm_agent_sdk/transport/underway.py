@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
-from vllm_agent_sdk.errors import ClientClosedError, TransportError
+from vllm_agent_sdk.errors import ClientClosedError, TransportError, VLLMError
 from vllm_agent_sdk.transport.base import ByteStream
 from vllm_agent_sdk.transport.open_stream import Clock, OpenStream
 
@@ -44,15 +44,22 @@ class Underway:
             self._ended.discard(scope)
             self._changed.set()
 
-    def stream(self, stream: ByteStream, clock: Clock, closed: Callable[[], None]) -> OpenStream:
+    def stream(
+        self,
+        stream: ByteStream,
+        clock: Clock,
+        closed: Callable[[OpenStream], None],
+        hide: Callable[[VLLMError], None],
+        begin: Callable[[OpenStream], Awaitable[bytes]],
+    ) -> OpenStream:
         """Open a stream and hold it until it is over."""
 
         def over() -> None:
             self._streams.discard(opened)
             self._changed.set()
-            closed()
+            closed(opened)
 
-        opened = OpenStream(stream, clock, over)
+        opened = OpenStream(stream, clock, over, hide, begin)
         self._streams.add(opened)
         return opened
 
