@@ -25,7 +25,7 @@ __all__ = [
 
 KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 _KIND_OF_FORMAT = {"json_object": "json_object", "json_schema": "json"}
-_SALT = re.compile(r"[^@/\\\0]{1,128}")
+_SALT = r"[^@/\\\0]{1,128}"
 #: Patterns in which Python may see set operations; another dialect sees none.
 _SET_OPERATIONS = re.compile(r"\[\[|--|&&|~~|\|\|")
 
@@ -56,7 +56,7 @@ def check_constraints(body: Mapping[str, Any]) -> None:
 def check_salt(body: Mapping[str, Any]) -> None:
     """Refuse a malformed `cache_salt`."""
     salt = body.get("cache_salt")
-    if salt is not None and not (isinstance(salt, str) and _SALT.fullmatch(salt)):
+    if salt is not None and not (isinstance(salt, str) and re.fullmatch(_SALT, salt)):
         raise UsageError("cache_salt= takes a text of 1 to 128 characters, without @ / \\ and NUL.")
 
 

@@ -32,9 +32,10 @@ _OTHER = {
     "returns", "see also", "todo", "warning", "warnings", "warns", "yield", "yields",
 }  # fmt: skip
 
-_GOOGLE_ITEM = re.compile(r"^\*{0,2}(\w+)\s*(?:\([^)]*(?:\([^)]*\)[^)]*)*\))?\s*:(?:\s+(.*))?$")
-_NUMPY_ITEM = re.compile(r"^(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$")
-_FIELD = re.compile(
+# Patterns are compiled at their first use: importing stays quick.
+_GOOGLE_ITEM = r"^\*{0,2}(\w+)\s*(?:\([^)]*(?:\([^)]*\)[^)]*)*\))?\s*:(?:\s+(.*))?$"
+_NUMPY_ITEM = r"^(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$"
+_FIELD = (
     r"^[:@](?:(param|parameter|arg|argument|key|keyword|ivar|cvar|var|attribute)\s+"
     r"(?:[^:]*?\s)?\*{0,2}(\w+)|[a-z]+(?:\s[^:]*)?):\s*(.*)$"
 )
@@ -55,7 +56,7 @@ def parse_docstring(text: str | None) -> Docstring:
             and re.fullmatch(r"\s*-{3,}\s*", lines[at + 1]) is not None
         )
         google = title in _NAMED | _OTHER and lines[at].rstrip().endswith(":")
-        field = _FIELD.match(lines[at])
+        field = re.match(_FIELD, lines[at])
         if numpy:
             seen_section = True
             end = _numpy_end(lines, at + 2)
@@ -107,16 +108,16 @@ def _numpy_end(lines: list[str], at: int) -> int:
     return at
 
 
-def _read_items(lines: list[str], item: re.Pattern[str], found: dict[str, list[str]]) -> None:
+def _read_items(lines: list[str], item: str, found: dict[str, list[str]]) -> None:
     base = _indent(lines, 0)
     current: list[list[str]] = []
     for at, line in enumerate(lines):
         if not line.strip():
             continue
-        match = item.match(line.strip()) if _indent(lines, at) == base else None
+        match = re.match(item, line.strip()) if _indent(lines, at) == base else None
         if match is not None:
             names = [name.strip().lstrip("*") for name in match[1].split(",")]
-            first = [match[2] or ""] if item is _GOOGLE_ITEM else []
+            first = [match[2] or ""] if item == _GOOGLE_ITEM else []
             current = [found.setdefault(name, []) for name in names]
             for parts in current:
                 parts[:] = first

@@ -25,8 +25,9 @@ _DEEPEST = 250
 #: A value in a value in a value, each written as text: more than this is not a slip of a model.
 _ROUNDS = 8
 
-_INTEGER = re.compile(r"0|-?[1-9]\d{0,99}")
-_NUMBER = re.compile(r"-?(0|[1-9]\d{0,99})(\.\d{1,99})?([eE][+-]?\d{1,3})?")
+# Patterns are compiled at their first use: importing stays quick.
+_INTEGER = r"0|-?[1-9]\d{0,99}"
+_NUMBER = r"-?(0|[1-9]\d{0,99})(\.\d{1,99})?([eE][+-]?\d{1,3})?"
 
 
 def is_loaded() -> bool:
@@ -281,9 +282,9 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(text: str, name: str) -> int | float | None:
-    if _INTEGER.fullmatch(text):
+    if re.fullmatch(_INTEGER, text):
         return int(text)
-    if not _NUMBER.fullmatch(text):
+    if not re.fullmatch(_NUMBER, text):
         return None
     number = float(text)
     try:

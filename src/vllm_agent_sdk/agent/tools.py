@@ -37,8 +37,9 @@ R = TypeVar("R")
 #: A schema by hand: JSON Schema, the short form `{"city": str}`, or a class with fields.
 SchemaLike = Mapping[str, Any] | type
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_CONTEXT_TEXT = re.compile(r"(\w+\.)*RunContext(\[.*\])?(\s*\|\s*None)?")
+# Patterns are compiled at their first use: importing stays quick.
+_NAME = r"[A-Za-z0-9_-]{1,64}"
+_CONTEXT_TEXT = r"(\w+\.)*RunContext(\[.*\])?(\s*\|\s*None)?"
 
 
 # ── the decorator ────────────────────────────────────────────────────────────────────────────────
@@ -195,7 +196,7 @@ def _checked_name(fn: Any, name: str | None) -> str:
     if name is None and own is None:
         raise UsageError(f"{fn!r:.80} has no name: give one, tool(fn, name=…).")
     name = own if name is None else name
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not re.fullmatch(_NAME, name):
         raise UsageError(
             f"{name!r} cannot be a tool's name: 1 to 64 characters of A-Z a-z 0-9 _ - are allowed. "
             "Give another with name=."
@@ -239,7 +240,7 @@ def _context_parameters(fn: Any, localns: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _is_context(hint: Any) -> bool:
     if isinstance(hint, Unresolved):  # imported for type checking only, or its Deps are
-        return _CONTEXT_TEXT.fullmatch(hint.text) is not None
+        return re.fullmatch(_CONTEXT_TEXT, hint.text) is not None
     origin = get_origin(hint)
     if origin in (typing.Annotated, typing.Union, types.UnionType):
         return any(_is_context(arg) for arg in get_args(hint))
@@ -339,7 +340,7 @@ def check_tools(tools: Iterable[Any]) -> dict[str, Tool[Any]]:
             hint = "Decorate it with @tool." if callable(item) else "It needs `spec` and `invoke`."
             raise UsageError(f"tools[{index}], {shown:.80}, is no tool. {hint}")
         name = item.spec.name
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(_NAME, name):
             raise UsageError(
                 f"{name!r} cannot be a tool's name: 1 to 64 of A-Z a-z 0-9 _ - are allowed."
             )
