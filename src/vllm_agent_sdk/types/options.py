@@ -10,7 +10,16 @@ from urllib.parse import urlsplit
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types._codec import Record
 
-__all__ = ["Breaker", "HTTPOptions", "Limits", "RetryPolicy", "Sampling", "Timeout"]
+__all__ = [
+    "Breaker",
+    "Context",
+    "HTTPOptions",
+    "Limits",
+    "Price",
+    "RetryPolicy",
+    "Sampling",
+    "Timeout",
+]
 
 FilePath = str | os.PathLike[str]
 TurnMode = Literal["auto", "plain", "native", "required", "guided", "envelope"]
@@ -255,6 +264,9 @@ class Sampling(Record, frozen=True, omit_defaults=True):
         frequency_penalty: -2 to 2.
         repetition_penalty: Above 0; 1 is none.
         logit_bias: Token id as text to bias, -100 to 100.
+        thinking: True or False; an effort (`none`, `minimal`, `low`, `medium`, `high`, `xhigh`,
+            `max`); or the most tokens to think. Unset: the model's own way. What the model or the
+            server cannot do is `UnsupportedByServerError`.
         parallel_tool_calls: Several calls in one turn. Unset: the server's default in native
             turns, one call a turn in guided ones.
         extra_body: Anything else to send, by its wire name.
@@ -272,10 +284,11 @@ class Sampling(Record, frozen=True, omit_defaults=True):
     repetition_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
     parallel_tool_calls: bool | None = None
+    thinking: bool | str | int | None = None
     extra_body: dict[str, Any] | None = None
 
     def wire(self) -> dict[str, Any]:
-        """Give what is set, by its wire name (without `extra_body`)."""
+        """Give what is set, as keywords of `chat.completions` (without `extra_body`)."""
         names = (name for name in self.__struct_fields__ if name != "extra_body")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
@@ -292,17 +305,23 @@ class Limits(Record, frozen=True, omit_defaults=True):
         tool_timeout_s: Seconds for one tool call, unless the tool says otherwise (120).
         repeated_calls: The same call (name and arguments) this many times in a row ends the run
             with `repeated_call`; the last of them is not executed (3).
-        repairs: How often in a row the model may correct invalid calls before the run ends (2).
+        repairs: How often in a row the model may correct invalid calls or an invalid output before
+            the run ends (2).
+        max_cost: What the run may cost by `Agent(prices=…)`, in its currency (None: no limit).
+        last_turn_without_tools: In the last turn that `max_turns` allows no tools are offered, so
+            that the model answers from what is there (False).
     """
 
     max_turns: int = 20
     max_tool_calls: int | None = None
     max_total_tokens: int | None = None
     max_seconds: float | None = None
+    max_cost: float | None = None
     max_parallel_tools: int = 8
     tool_timeout_s: float | None = 120.0
     repeated_calls: int = 3
     repairs: int = 2
+    last_turn_without_tools: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a limit."""
@@ -312,6 +331,7 @@ class Limits(Record, frozen=True, omit_defaults=True):
             max_tool_calls=self.max_tool_calls,
             max_total_tokens=self.max_total_tokens,
             max_seconds=self.max_seconds,
+            max_cost=self.max_cost,
             max_parallel_tools=self.max_parallel_tools,
             tool_timeout_s=self.tool_timeout_s,
         )
@@ -319,3 +339,63 @@ class Limits(Record, frozen=True, omit_defaults=True):
             raise UsageError("Limits(repeated_calls=…): give 2 or more.")
         if self.repairs < 0:
             raise UsageError("Limits(repairs=…): give 0 or more.")
+
+
+class Context(Record, frozen=True, omit_defaults=True):
+    """When and how older messages are replaced by a summary.
+
+    Attributes:
+        compact_at: The part of the model's window that a request may fill before (0.8).
+        strategy: `summarise`, or `off`: the run ends with `context_overflow` instead.
+        instruction: What the summariser is asked, in place of the built-in words (None).
+        keep_last: Messages at the end that stay as they are, at least (4). The newest prompt and
+            what follows it always stay.
+    """
+
+    compact_at: float = 0.8
+    strategy: Literal["summarise", "off"] = "summarise"
+    instruction: str | None = None
+    keep_last: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if not 0 < self.compact_at <= 1:
+            raise UsageError("Context(compact_at=…): give a part of the window, above 0 up to 1.")
+        if self.strategy not in {"summarise", "off"}:
+            raise UsageError(f"Context(strategy={self.strategy!r}): it is 'summarise' or 'off'.")
+        if self.keep_last < 0:
+            raise UsageError("Context(keep_last=…): give 0 or more.")
+
+
+class Price(Record, frozen=True, omit_defaults=True):
+    """What a model costs, in any one currency.
+
+    Attributes:
+        input: A million prompt tokens that did not come from the prefix cache.
+        cached: A million prompt tokens that did (None: as `input`).
+        output: A million generated tokens.
+        gpu_hour: An hour of model time instead: the run is charged its time in model calls.
+    """
+
+    input: float = 0.0
+    cached: float | None = None
+    output: float = 0.0
+    gpu_hour: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no price."""
+        given = (self.input, self.cached or 0.0, self.output, self.gpu_hour or 0.0)
+        if min(given) < 0:
+            raise UsageError("Price(…): give numbers of 0 or more.")
+        if self.gpu_hour is not None and (self.input or self.cached or self.output):
+            raise UsageError("Price(…): give prices of tokens, or gpu_hour, not both.")
+
+    def of(
+        self, input_tokens: int, cached_tokens: int, output_tokens: int, seconds: float
+    ) -> float:
+        """Give what a model call costs."""
+        if self.gpu_hour is not None:
+            return self.gpu_hour * seconds / 3600
+        cached = self.input if self.cached is None else self.cached
+        fresh = input_tokens - cached_tokens
+        return (fresh * self.input + cached_tokens * cached + output_tokens * self.output) / 1e6
