@@ -13,15 +13,15 @@ async def get_weather(city: str) -> dict[str, object]:
 
 
 async def main() -> None:
-    async with AsyncVLLM() as vllm:
+    async with AsyncVLLM(defaults={"tools": [get_weather], "temperature": 0}) as vllm:
         messages: list[Any] = [UserMessage("What is the weather in Paris?")]
-        reply = await vllm.chat.completions.create(messages=messages, tools=[get_weather])
+        reply = await vllm.chat.completions.create(messages=messages)
         while reply.tool_calls:
             messages.append(reply.assistant_message())
             for call in reply.tool_calls:
                 arguments = call.parse(dict[str, str])
                 messages.append(call.result(await get_weather(**arguments)))
-            reply = await vllm.chat.completions.create(messages=messages, tools=[get_weather])
+            reply = await vllm.chat.completions.create(messages=messages)
         print(reply.text)
 
 

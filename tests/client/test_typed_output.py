@@ -17,6 +17,7 @@ from vllm_agent_sdk import (
     OutputValidationError,
     UsageError,
 )
+from vllm_agent_sdk.client.streams import ChatStream
 from vllm_agent_sdk.testing import Reply
 
 from .support import HI, WAYS, WEATHER, FixedTransport, served
@@ -181,3 +182,25 @@ async def test_white_space_is_kept_in_whole_and_in_free_replies() -> None:
         whole = await vllm.chat.completions.create(**form)
         free = await vllm.chat.completions.stream(messages=HI).final()
     assert whole.text == free.text == spaces
+
+
+@pytest.mark.feature("O-02")
+async def test_a_typed_stream_shows_its_value_as_it_grows_unvalidated() -> None:
+    whole = {"name": "Rome on the old river", "people": "many"}
+    seen: list[Any] = []
+
+    async def read(stream: ChatStream[City]) -> None:
+        assert stream.partial_parsed is None
+        async for _ in stream:
+            seen.extend([stream.partial_parsed])
+
+    async with served(Reply.text(json.dumps(whole))) as (_, vllm):
+        stream = vllm.chat.completions.stream(messages=HI, response_type=City)
+        with pytest.raises(OutputValidationError):
+            await read(stream)
+        assert stream.partial_parsed == whole
+    names = [value["name"] for value in seen if value]
+    assert {} in seen
+    assert len(set(names)) > 1, "the text grows"
+    assert all(whole["name"].startswith(name) for name in names)
+    assert {"name": whole["name"]} in seen

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import warnings
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from vllm_agent_sdk._core.chat_stream import ChatAccumulator
+from vllm_agent_sdk._core.partial_json import partial_json
 from vllm_agent_sdk._core.sse import SSEDecoder
+from vllm_agent_sdk.client.text_deltas import TextDeltas
 from vllm_agent_sdk.errors import (
     ProtocolError,
     StreamTruncatedError,
@@ -370,21 +372,14 @@ class ChatStream(EventStream[Delta | ChoiceFinished, ChatCompletion[T]], Generic
     def __init__(self, opening: Opening, folded: ChatAccumulator) -> None:
         super().__init__(opening, folded, lambda data: folded.push(decode_chunk(data)))
 
+    @property
+    def partial_parsed(self) -> Any:
+        """The JSON of a typed reply as far as it has come, at any time, as plain Python data.
 
-class TextDeltas:
-    """The text of a stream's first choice, piece by piece (`async for`)."""
-
-    def __init__(self, events: AsyncIterator[object]) -> None:
-        self._events = events
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> str:
-        while True:
-            event = await anext(self._events)
-            if isinstance(event, TextDelta) and event.choice == 0:
-                return event.text
+        It is not validated and not of the type: keys may be missing, texts and lists unfinished.
+        `None` before the first value. `completion.parsed` is the value, validated.
+        """
+        return partial_json(self.partial.text)[1]
 
 
 class ChatChunkStream(WireStream[ChatCompletionChunk, ChatCompletion[Any]]):
