@@ -267,9 +267,6 @@ class Sampling(Record, frozen=True, omit_defaults=True):
         thinking: True or False; an effort (`none`, `minimal`, `low`, `medium`, `high`, `xhigh`,
             `max`); or the most tokens to think. Unset: the model's own way. What the model or the
             server cannot do is `UnsupportedByServerError`.
-        thinking: True or False; an effort (`none`, `minimal`, `low`, `medium`, `high`, `xhigh`,
-            `max`); or the most tokens to think. Unset: the model's own way. What the model or the
-            server cannot do is `UnsupportedByServerError`.
         parallel_tool_calls: Several calls in one turn. Unset: the server's default in native
             turns, one call a turn in guided ones.
         extra_body: Anything else to send, by its wire name.
