@@ -34,7 +34,7 @@ from vllm_agent_sdk.client.completions import CompletionChunkStream, CompletionS
 from vllm_agent_sdk.client.responses import ResponseStream
 from vllm_agent_sdk.client.streams import ChatChunkStream, ChatStream, Opening, WireStream
 from vllm_agent_sdk.errors import IdleTimeoutError, TransportError, VLLMError
-from vllm_agent_sdk.types import chat, completions, responses, responses_events, server
+from vllm_agent_sdk.types import chat, completions, responses, server
 from vllm_agent_sdk.types._codec import decode_or_none
 from vllm_agent_sdk.types.events import Finished
 
@@ -123,7 +123,7 @@ async def run_stream(case: Case) -> str:
                     raise BrokenError(f"{type(event).__name__} came after Finished")
                 if isinstance(event, Finished):
                     finished.append(event.completion)
-                elif isinstance(event, responses_events.Finished):
+                elif isinstance(event, responses.Finished):
                     finished.append(event.response)
     except VLLMError as error:
         if finished:
@@ -198,7 +198,7 @@ def look_at_error(error: VLLMError) -> None:
         seen += [error.partial.text, repr(error.partial)]
     if len(str(error)) > 5000:
         raise BrokenError(f"a message of {len(str(error))} characters")
-    if len(seen[0]) % 16 == 0:  # it costs more than all the rest
+    if len(str(error)) % 16 == 0:  # it costs more than all the rest
         again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
         if str(again) != str(error):
             raise BrokenError("the error changes when it is pickled")

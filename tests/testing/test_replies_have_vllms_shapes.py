@@ -279,12 +279,12 @@ async def test_without_a_parser_at_work_calls_come_as_text(
         ),
         (Reply.error(502, body='{"detail":"x"}'), 502, {"detail": "x"}),
         (
-            Reply.text("a", error_after=1, error={"code": 503}),
+            Reply.text("a", error_after=1, error={"code": 503, "message": "busy"}),
             503,
             {
                 "error": {
-                    "message": "Internal server error",
-                    "type": "InternalServerError",
+                    "message": "busy",
+                    "type": "Service Unavailable",
                     "param": None,
                     "code": 503,
                 }

@@ -29,6 +29,7 @@ class ChatRoute:
 
     Attributes:
         errors: What the script's own functions raised.
+        died: Called when a reply is given with which the engine dies.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class ChatRoute:
         # The socket and an in-process transport may run on loops of their own.
         self._lock = threading.Lock()
         self.errors: list[Exception] = []
+        self.died: Callable[[], None] = lambda: None
 
     def answer(self, request: SimulatorRequest) -> Awaitable[Answer]:
         """Give the answer to a request.
@@ -76,6 +78,8 @@ class ChatRoute:
         reply = script if isinstance(script, Reply) else await _called(script, request)
         if not isinstance(reply, Reply):
             raise UsageError(f"The function gave {type(reply).__name__}, not a Reply.")
+        if reply.kills:
+            self.died()
         return number, reply
 
     def failed(self, error: Exception) -> Answer:

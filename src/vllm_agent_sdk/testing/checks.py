@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from vllm_agent_sdk.testing.error_bodies import overflow
 from vllm_agent_sdk.testing.exchange import Answer, SimulatorRequest
 from vllm_agent_sdk.testing.jsontypes import is_list, is_object
 from vllm_agent_sdk.testing.wire import error_answer, error_body
@@ -167,10 +168,4 @@ def check_length(tokens: int, max_model_len: int) -> None:
         )
     # The server stops counting at the first token too many.
     counted = max_model_len + 1
-    raise RefusedError(
-        f"This model's maximum context length is {max_model_len} tokens. However, your prompt "
-        f"contains at least {counted} input tokens, which exceeds this limit even without any "
-        "output tokens. Please reduce the length of the input prompt. "
-        f"(parameter=input_tokens, value={counted})",
-        param="input_tokens",
-    )
+    raise RefusedError(overflow(max_model_len, counted), param="input_tokens")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -11,6 +12,9 @@ from typing import Any, Protocol
 from vllm_agent_sdk.types import _codec
 
 __all__ = ["Answer", "Pacing", "SimulatorRequest", "Sink", "deliver", "json_answer"]
+
+
+_COMMENT = b": keep-alive\n\n"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Pacing:
         split: Size in bytes of the pieces the body is sent in; `None` for one piece an event.
         cut_after: Bytes of the body after which the connection ends; `-1` before the head.
         reset: Whether a cut resets the connection (RST) instead of closing it.
+        stall_after: Pieces of the body after which nothing more is sent; `None` for no stall.
+        keep_alive: Seconds of idleness after which a stream gets a comment; `None` for none.
     """
 
     delay: float = 0.0
@@ -54,6 +60,8 @@ class Pacing:
     split: int | None = None
     cut_after: int | None = None
     reset: bool = False
+    stall_after: int | None = None
+    keep_alive: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,8 +146,10 @@ async def deliver(answer: Answer, sink: Sink, finished: Callable[[], None]) -> N
     pieces = list(_pieces(answer))
     for number, piece in enumerate(pieces):
         last = number == len(pieces) - 1
+        if number == pacing.stall_after:
+            await _pause(math.inf, answer, sink)
         if answer.streamed:
-            await asyncio.sleep(first if number == 0 else pacing.delay)
+            await _pause(first if number == 0 else pacing.delay, answer, sink)
         if last:
             finished()
         if number == 0 and not answer.streamed:
@@ -152,6 +162,18 @@ async def deliver(answer: Answer, sink: Sink, finished: Callable[[], None]) -> N
         sink.cut(pacing.reset)
     else:
         sink.end()
+
+
+async def _pause(seconds: float, answer: Answer, sink: Sink) -> None:
+    """Let time pass; an idle stream gets its comments."""
+    every = answer.pacing.keep_alive
+    while answer.streamed and every is not None and seconds > every:
+        await asyncio.sleep(every)
+        await sink.write(_COMMENT)
+        seconds -= every
+    if seconds == math.inf:
+        await asyncio.Event().wait()  # until the client leaves
+    await asyncio.sleep(seconds)
 
 
 def _is_cut(answer: Answer) -> bool:

@@ -6,14 +6,20 @@ or whole, follows from the request.
 
 from __future__ import annotations
 
-import http
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypedDict
 
 from typing_extensions import Unpack
 
 from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.testing.error_bodies import (
+    DEAD_ENGINE,
+    Shape,
+    error_object,
+    overflow,
+    shaped,
+)
 from vllm_agent_sdk.testing.exchange import Pacing
 from vllm_agent_sdk.types.messages import ToolCall
 
@@ -59,7 +65,11 @@ class ReplyOptions(TypedDict, total=False):
         error_after: Send an error frame, then `[DONE]`, after this many chunks of the stream (the
             first one holds the role). A whole reply becomes the error, with its status.
         error: The error object of that frame: any of `message`, `type`, `param`, `code`. Default:
-            vLLM's "Internal server error", 500.
+            what vLLM says for the code; code 500, "Internal server error".
+        stall_after: Send nothing more after this many pieces of the body, and keep the connection
+            open until the client leaves.
+        keep_alive: Seconds after which an idle stream gets a comment, as with
+            `--sse-keep-alive-interval`; comments don't count as pieces. Default: none.
         headers: Headers to add, such as `{"retry-after": "1"}`.
     """
 
@@ -73,6 +83,8 @@ class ReplyOptions(TypedDict, total=False):
     reset: bool
     error_after: int
     error: Mapping[str, Any]
+    stall_after: int
+    keep_alive: float
     headers: Mapping[str, str]
 
 
@@ -91,36 +103,19 @@ class Fixed:
 
     status: int
     content_type: str
-    body: bytes | None = None
-    error: Mapping[str, Any] | None = None
-
-
-# Types and texts as vLLM's own handlers give them.
-_ERRORS: dict[int, tuple[str, str]] = {
-    400: ("BadRequestError", "Bad request"),
-    404: ("NotFoundError", "Not found"),
-    422: ("UnprocessableEntityError", "Failed to fetch the media URL"),
-    500: ("InternalServerError", "Internal server error"),
-    501: ("NotImplementedError", "The model does not support Chat Completions API"),
-    503: (
-        "Service Unavailable",
-        (
-            "The engine is currently busy and cannot accept new requests. "
-            "Please try again later or on a different instance."
-        ),
-    ),
-}
+    body: bytes
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One scripted reply; made by `text`, `calls`, `reasoning`, `error` and `raw`.
+    """One scripted reply; made by `text`, `calls`, `reasoning`, `error`, `dead_engine` and `raw`.
 
     Every maker takes the keywords of `ReplyOptions`.
     """
 
     body: Chat | Fixed
     options: ReplyOptions = field(default_factory=ReplyOptions)
+    kills: bool = False
 
     @classmethod
     def text(
@@ -190,16 +185,21 @@ class Reply:
         message: str | None = None,
         type: str | None = None,
         param: str | None = None,
+        shape: Shape | None = None,
         body: bytes | str | None = None,
         **options: Unpack[ReplyOptions],
     ) -> Reply:
         """Answer with an error status.
 
         Args:
-            status: The HTTP status. 401 has vLLM's own shape of it.
+            status: The HTTP status.
             message: Default: vLLM's for the status, where it has one.
             type: The same.
             param: The parameter the error is about. Default `None`.
+            shape: The form of the body: `"vllm"` (`{"error": {…}}`), `"string"`
+                (`{"error": "…"}`), `"detail"`, `"anthropic"`, `"flat"` (vLLM up to 0.10.0),
+                `"text"`, `"empty"`, or `"html"` (a proxy's page). Default: as vLLM has it for the
+                status, `"string"` for 401 and `"vllm"` for the others.
             body: The whole body instead: JSON if it is that, else plain text.
             **options: See `ReplyOptions`.
         """
@@ -208,18 +208,44 @@ class Reply:
             is_json = data.lstrip()[:1] in (b"{", b"[")
             content_type = "application/json" if is_json else "text/plain; charset=utf-8"
             return cls(Fixed(status, content_type, body=data), _checked(options))
-        if status == 401 and message is None and type is None:
-            unauthorized = Fixed(status, "application/json", body=b'{"error":"Unauthorized"}')
-            return cls(unauthorized, _checked(options))
-        phrase = _phrase(status)
-        default_type, default_message = _ERRORS.get(status, (phrase, phrase))
-        error = {
-            "message": default_message if message is None else message,
-            "type": default_type if type is None else type,
-            "param": param,
-            "code": status,
-        }
-        return cls(Fixed(status, "application/json", error=error), _checked(options))
+        if status == 401 and shape is None and type is None:
+            shape = "string"
+        error = error_object(status, message, type, param)
+        content_type, data = shaped(shape or "vllm", error)
+        return cls(Fixed(status, content_type, body=data), _checked(options))
+
+    @classmethod
+    def context_overflow(
+        cls, max_tokens: int = 8192, got: int = 8193, **options: Unpack[ReplyOptions]
+    ) -> Reply:
+        """Refuse the request because its prompt is longer than the model's context.
+
+        Args:
+            max_tokens: The context in tokens.
+            got: What was counted of the prompt; the server stops at the first token too many.
+            **options: See `ReplyOptions`.
+        """
+        message = overflow(max_tokens, got)
+        return cls.error(400, message=message, param="input_tokens", **options)
+
+    @classmethod
+    def dead_engine(
+        cls, *, text: str | Sequence[str] = "", **options: Unpack[ReplyOptions]
+    ) -> Reply:
+        """Answer as a server whose engine has died; from now on its `/health` is 503.
+
+        Args:
+            text: What a stream says before; the error frame follows it. A whole reply, and a
+                stream without text, is an HTTP 500.
+            **options: See `ReplyOptions`.
+        """
+        if not text:
+            error = cls.error(500, message=DEAD_ENGINE, **options)
+            return replace(error, kills=True)
+        said = pieces(text)
+        options.setdefault("error_after", 1 + len(said))
+        options.setdefault("error", {"message": DEAD_ENGINE})
+        return cls(Chat(text=said), _checked(options), kills=True)
 
     @classmethod
     def raw(
@@ -250,6 +276,8 @@ class Reply:
             split=options.get("split"),
             cut_after=options.get("cut_after"),
             reset=options.get("reset", False),
+            stall_after=options.get("stall_after"),
+            keep_alive=options.get("keep_alive"),
         )
 
     @property
@@ -292,13 +320,8 @@ def _checked(options: ReplyOptions) -> ReplyOptions:
         raise UsageError(f"A reply has no option {min(unknown)!r}; it has {known}.")
     if options.get("split", 1) < 1:
         raise UsageError("split is a number of bytes: 1 or more.")
+    if options.get("keep_alive", 1) <= 0:
+        raise UsageError("keep_alive is a number of seconds above 0.")
     if options.get("cut_after", 0) < -1:
         raise UsageError("cut_after is a number of bytes, or -1 for a cut before the head.")
     return options
-
-
-def _phrase(status: int) -> str:
-    try:
-        return http.HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"

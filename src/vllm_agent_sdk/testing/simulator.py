@@ -73,6 +73,7 @@ class Simulator:
         self._chat = ChatRoute(
             self._settings, prompts, self._fields, replies or (Reply.text("OK"),)
         )
+        self._chat.died = self._died
         scripted = (self._fields, self._chat.next_reply, self._chat.failed)
         self._routes = Routes(
             self._settings,
@@ -221,6 +222,9 @@ class Simulator:
             await deliver(answer, sink, finished)
         finally:
             finished()
+
+    def _died(self) -> None:
+        self.healthy = False
 
     async def _answer(self, request: SimulatorRequest) -> Answer:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vllm_agent_sdk.testing.error_bodies import error_object
 from vllm_agent_sdk.testing.exchange import Answer, json_answer
 from vllm_agent_sdk.testing.model_output import (
     ChatFacts,
@@ -37,12 +38,6 @@ CREATED = 1795232869
 
 _SSE = (("content-type", "text/event-stream; charset=utf-8"),)
 _DONE = b"data: [DONE]\n\n"
-_GENERATION_FAILED = {
-    "message": "Internal server error",
-    "type": "InternalServerError",
-    "param": None,
-    "code": 500,
-}
 
 
 def answer(reply: Reply, facts: ChatFacts) -> Answer:
@@ -63,7 +58,7 @@ def stream_answer(chunks: Iterator[bytes], reply: Reply) -> Answer:
 def whole_answer(body: Mapping[str, Any], reply: Reply) -> Answer:
     """Answer with a whole reply, or with the error that the script has for the middle of one."""
     if "error_after" in reply.options:
-        error: dict[str, Any] = {**_GENERATION_FAILED, **reply.options.get("error", {})}
+        error = _failure(reply)
         failed = error_answer(int(error["code"]), error, reply.headers)
         return _paced(failed, reply)
     return _paced(json_answer(200, body, reply.headers), reply)
@@ -83,15 +78,20 @@ def error_answer(
     return json_answer(status, {"error": dict(error)}, headers)
 
 
+def _failure(reply: Reply) -> dict[str, Any]:
+    """Give the error in the middle of a reply."""
+    scripted = reply.options.get("error", {})
+    code = scripted.get("code", 500)
+    return {**error_object(code if isinstance(code, int) else 500), **scripted}
+
+
 def _paced(plain: Answer, reply: Reply) -> Answer:
     return Answer(plain.status, plain.headers, plain.pieces, pacing=reply.pacing)
 
 
 def fixed_answer(reply: Reply, body: Fixed) -> Answer:
     """Answer with what does not depend on the request."""
-    if body.error is not None:
-        return _paced(error_answer(body.status, body.error, reply.headers), reply)
-    data = body.body or b""
+    data = body.body
     headers = (("content-type", body.content_type), *reply.headers)
     if not body.content_type.startswith("text/event-stream"):
         return Answer(body.status, headers, (data,) if data else (), pacing=reply.pacing)
@@ -120,7 +120,7 @@ def _stream(frames: Iterator[bytes], reply: Reply) -> Iterator[bytes]:
         return
     for _, frame in zip(range(error_after), frames, strict=False):
         yield frame
-    error = {**_GENERATION_FAILED, **reply.options.get("error", {})}
+    error = _failure(reply)
     # Python's own spacing, unlike chunks: this one frame is not written by pydantic.
     yield f"data: {json.dumps({'error': error})}\n\n".encode()
     yield _DONE
