@@ -15,13 +15,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from vllm_agent_sdk._core.transcript import wire_content
+from vllm_agent_sdk._core.answer import answer_text, arguments_schema
+from vllm_agent_sdk._core.envelope import envelope_call, envelope_final
+from vllm_agent_sdk._core.run_state import ANSWER_TOOL
+from vllm_agent_sdk._core.schema_grammar import grammar_schema
+from vllm_agent_sdk._core.transcript import answered, wire_content
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.messages import (
     AssistantMessage,
     ContentBlock,
+    MediaBlock,
     Message,
     SystemMessage,
     TextBlock,
@@ -32,7 +37,10 @@ from vllm_agent_sdk.types.messages import (
 )
 from vllm_agent_sdk.types.tools import ToolSpec
 
-__all__ = ["WORKED_TURN", "TextHistory", "guided_format", "system_text"]
+__all__ = ["WORKED_TURN", "Form", "TextHistory", "guided_format", "system_text"]
+
+#: How a turn is written in the text dialect.
+Form: TypeAlias = Literal["guided", "envelope"]
 
 _MARKERS = re.compile(r"\[\[(?=call |final\]\]|result |/)")
 
@@ -59,6 +67,7 @@ def guided_format(
     output: dict[str, Any] | None = None,
     require_call: bool = False,
     max_calls: int = 1,
+    think: bool = False,
 ) -> dict[str, Any]:
     """Give the `response_format` of a guided turn.
 
@@ -67,24 +76,32 @@ def guided_format(
         output: The JSON Schema of a typed answer; `None` for text.
         require_call: Admit no answer in this turn.
         max_calls: Calls in one turn at most.
+        think: Admit a thought in `<think>` tags before it.
+
+    Raises:
+        SchemaError: A schema cannot be made a grammar.
     """
-    content = (
-        {"type": "any_text", "excludes": ["[[/"]}
-        if output is None
-        else {"type": "json_schema", "json_schema": output}
-    )
+    content: dict[str, Any] = {"type": "any_text", "excludes": ["[[/"]}
+    if output is not None:
+        schema = grammar_schema(output, "The output's schema")
+        content = {"type": "json_schema", "json_schema": schema}
     final = {"type": "tag", "begin": "[[final]]", "content": content, "end": "[[/final]]"}
     if not tools:
         form: dict[str, Any] = final
     else:
         calls = _calls([_tag(tool) for tool in tools], max_calls)
         form = calls if require_call else {"type": "or", "elements": [calls, final]}
+    if think:
+        text = {"type": "any_text"}
+        thought = {"type": "tag", "begin": "<think>", "content": text, "end": "</think>"}
+        form = {"type": "sequence", "elements": [{"type": "optional", "content": thought}, form]}
     return {"type": "structural_tag", "format": form}
 
 
 def _tag(tool: ToolSpec) -> dict[str, Any]:
-    schema = {"type": "json_schema", "json_schema": tool.parameters}
-    return {"type": "tag", "begin": f"[[call {tool.name}]]", "content": schema, "end": "[[/call]]"}
+    schema = grammar_schema(arguments_schema(tool), f"The parameters of the tool {tool.name!r}")
+    content = {"type": "json_schema", "json_schema": schema}
+    return {"type": "tag", "begin": f"[[call {tool.name}]]", "content": content, "end": "[[/call]]"}
 
 
 def _calls(tags: list[dict[str, Any]], max_calls: int) -> dict[str, Any]:
@@ -145,26 +162,29 @@ class TextHistory:
     """Writes messages in the text dialect.
 
     It remembers the names of the calls it has written, because a result names its tool.
+
+    Args:
+        form: How turns are written.
+        output: The JSON Schema of a typed answer; `None` for text.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, form: Form = "guided", output: dict[str, Any] | None = None) -> None:
+        self._form = form
+        self._output = output
         self._names: dict[str, str] = {}
 
     def wire(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
         """Give the messages in the wire's shape; results of one turn become one user message."""
         wire: list[dict[str, Any]] = []
-        results: list[str] = []
-        for message in messages:
+        results: list[ToolMessage] = []
+        for message in answered(messages):
             if isinstance(message, ToolMessage):
-                results.append(self._result(message))
+                results.append(message)
                 continue
-            if results:
-                wire.append({"role": "user", "content": "\n".join(results)})
-                results = []
+            wire += self._results(results)
+            results = []
             wire.append(self._message(message))
-        if results:
-            wire.append({"role": "user", "content": "\n".join(results)})
-        return wire
+        return wire + self._results(results)
 
     def _message(self, message: Message) -> dict[str, Any]:
         match message:
@@ -178,20 +198,58 @@ class TextHistory:
                 raise TypeError(type(message).__name__)
 
     def _generated(self, message: AssistantMessage) -> str:
-        for call in message.tool_calls:
+        calls = message.tool_calls
+        for call in calls:
             self._names[call.id] = call.name
-        if message.verbatim is not None:
-            return message.verbatim
-        if message.tool_calls:
-            return "\n".join(
-                f"[[call {call.name}]]{call.arguments_json or '{}'}[[/call]]"
-                for call in message.tool_calls
-            )
-        return f"[[final]]{escape(message.text)}[[/final]]"
+        verbatim = message.verbatim
+        if verbatim is not None and _form_of(verbatim) == self._form:
+            return verbatim
+        if len(calls) == 1 and calls[0].name == ANSWER_TOOL:
+            return self._final(answer_text(calls[0], self._output))
+        if calls:
+            return "\n".join(self._call(call) for call in calls)
+        return self._final(message.text)
 
-    def _result(self, message: ToolMessage) -> str:
+    def _call(self, call: ToolCall) -> str:
+        # What is no JSON object was never run, and no grammar would have let it pass.
+        arguments = (call.arguments_json if call.arguments is not None else "") or "{}"
+        if self._form == "envelope":
+            return envelope_call(call.name, arguments)
+        return f"[[call {call.name}]]{arguments}[[/call]]"
+
+    def _final(self, text: str) -> str:
+        if self._form == "envelope":
+            data = text.encode("utf-8", "replace")
+            typed = self._output is not None and _codec.decode_or_none(data) is not None
+            return envelope_final(text, typed=typed)
+        return f"[[final]]{escape(text)}[[/final]]"
+
+    def _results(self, messages: list[ToolMessage]) -> list[dict[str, Any]]:
+        """Give the results of a turn as one message of the user's."""
+        text = "\n".join(line for message in messages for line in self._result(message))
+        blocks = [
+            block
+            for each in messages
+            if not isinstance(each.content, str)
+            for block in each.content
+        ]
+        media: list[ContentBlock] = [block for block in blocks if isinstance(block, MediaBlock)]
+        if not text and not media:
+            return []
+        content = wire_content([TextBlock(text), *media] if media else text)
+        return [{"role": "user", "content": content}]
+
+    def _result(self, message: ToolMessage) -> list[str]:
+        """Give a result as text; that of the answer's tool says nothing but what was wrong."""
         name = self._names.get(message.call_id, "tool")
-        return f"[[result {name}]]{escape(text_of(message.content))}[[/result]]"
+        text = escape(text_of(message.content))
+        if name == ANSWER_TOOL:
+            return [text] if message.is_error else []
+        return [f"[[result {name}]]{text}[[/result]]"]
+
+
+def _form_of(verbatim: str) -> Form:
+    return "envelope" if verbatim.lstrip().startswith("{") else "guided"
 
 
 def _escaped(content: str | list[ContentBlock]) -> str | list[ContentBlock]:

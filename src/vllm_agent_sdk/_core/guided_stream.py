@@ -1,7 +1,8 @@
 """The text of a guided turn to events: calls, and the answer without its tags.
 
 1. Any split of the text gives the same calls and the same answer.
-2. The end of the JSON ends a call, not the first `[[/call]]`: the marker may stand in a string.
+2. The end of the JSON ends a call, and a typed answer, not the first end tag: it may stand in a
+   string.
 3. Of the answer, only what may be the beginning of its end tag is held back.
 4. Text outside the tags means that the constraint was ignored; it is kept, and marked. What a cut
    leaves of a tag is no text.
@@ -20,11 +21,54 @@ from vllm_agent_sdk.types.events import (
 )
 from vllm_agent_sdk.types.messages import ContentBlock, ReasoningBlock, TextBlock, ToolCall
 
-__all__ = ["GuidedParser"]
+__all__ = ["GuidedParser", "JsonValue"]
 
 _CALL, _FINAL, _THINK = "[[call ", "[[final]]", "<think>"
 _OPENERS = (_CALL, _FINAL, _THINK)
 _CALL_END, _FINAL_END, _THINK_END = "[[/call]]", "[[/final]]", "</think>"
+
+_VALUE_ENDS = frozenset(",}][ \t\r\n")
+
+
+class JsonValue:
+    """Finds the end of one JSON value in a text that comes in pieces."""
+
+    __slots__ = ("_begun", "_depth", "_escaped", "_in_string", "_plain")
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = self._escaped = self._begun = self._plain = False
+
+    def end(self, text: str) -> int | None:
+        """Take the next piece; give the place behind the value, or `None` if it goes on."""
+        for at, character in enumerate(text):
+            if self._in_string:
+                if self._ends_string(character) and not self._depth:
+                    return at + 1
+            elif self._plain:
+                if character in _VALUE_ENDS:
+                    return at
+            elif character == '"':
+                self._in_string = self._begun = True
+            elif character in "{[":
+                self._depth += 1
+                self._begun = True
+            elif character in "}]":
+                self._depth -= 1
+                if self._depth <= 0:
+                    return at + 1
+            elif not self._begun and not character.isspace():
+                self._plain = True
+        return None
+
+    def _ends_string(self, character: str) -> bool:
+        if self._escaped:
+            self._escaped = False
+        elif character == "\\":
+            self._escaped = True
+        elif character == '"':
+            self._in_string = False
+        return not self._in_string
 
 
 class GuidedParser:
@@ -32,10 +76,12 @@ class GuidedParser:
 
     Args:
         id_prefix: Ids of calls are this and a number from 1.
+        typed: The final answer is JSON.
     """
 
-    def __init__(self, id_prefix: str) -> None:
+    def __init__(self, id_prefix: str, *, typed: bool = False) -> None:
         self._prefix = id_prefix
+        self._typed = typed
         self._rest = ""
         self._state: Callable[[list[StreamEvent]], bool] = self._between
         self._text: list[str] = []
@@ -44,9 +90,8 @@ class GuidedParser:
         self._calls: list[ToolCall] = []
         self._name = ""
         self._arguments: list[str] = []
-        self._depth = 0
-        self._in_string = False
-        self._escaped = False
+        self._value = JsonValue()
+        self._tag = ""
         self.ignored = False
         self.final = False
 
@@ -54,6 +99,11 @@ class GuidedParser:
     def verbatim(self) -> str:
         """The text as it was generated, without a thought."""
         return "".join(self._generated)
+
+    @property
+    def whole(self) -> bool:
+        """True if the text is nothing but whole calls or a whole answer."""
+        return bool(self._generated) and self._state == self._between and not self.ignored
 
     def push(self, text: str) -> list[StreamEvent]:
         """Take the next piece; give the events it makes."""
@@ -69,6 +119,7 @@ class GuidedParser:
         rest, self._rest = self._rest, ""
         if self._state == self._in_call:
             self._close_call(events)
+            self._state = self._cut
         elif self._state == self._in_final:
             # The grammar keeps `[[/` out of the answer: it can only be the cut end tag.
             self._answer("" if rest.startswith("[[/") else rest, events)
@@ -100,7 +151,10 @@ class GuidedParser:
                     self._generated.append("\n")
                 self._generated.append(opener)
                 self.final = self.final or opener == _FINAL
-                self._state = self._in_final if opener == _FINAL else self._in_name
+                self._state = self._in_name
+                if opener == _FINAL:
+                    self._value = JsonValue()
+                    self._state = self._in_value if self._typed else self._in_final
                 return True
             if opener.startswith(rest):
                 return False
@@ -126,35 +180,19 @@ class GuidedParser:
         self._name, self._rest = name, after
         self._generated.append(f"{name}]]")
         events.append(ToolCallDelta(len(self._calls), self._next_id(), name))
-        self._arguments, self._depth = [], 0
-        self._in_string = self._escaped = False
+        self._arguments, self._value = [], JsonValue()
         self._state = self._in_call
         return True
 
     def _in_call(self, events: list[StreamEvent]) -> bool:
         rest = self._rest
-        for at, character in enumerate(rest):
-            if self._in_string:
-                if self._escaped:
-                    self._escaped = False
-                elif character == "\\":
-                    self._escaped = True
-                elif character == '"':
-                    self._in_string = False
-            elif character == '"':
-                self._in_string = True
-            elif character in "{[":
-                self._depth += 1
-            elif character in "}]":
-                self._depth -= 1
-                if self._depth <= 0:
-                    self._argue(rest[: at + 1], events)
-                    self._rest = rest[at + 1 :]
-                    self._close_call(events)
-                    return True
-        self._argue(rest, events)
-        self._rest = ""
-        return False
+        end = self._value.end(rest)
+        self._argue(rest[:end], events)
+        self._rest = "" if end is None else rest[end:]
+        if end is None:
+            return False
+        self._close_call(events)
+        return True
 
     def _argue(self, text: str, events: list[StreamEvent]) -> None:
         self._arguments.append(text)
@@ -171,22 +209,34 @@ class GuidedParser:
             call = ToolCall(self._next_id(), self._name, None, arguments, error)
         self._calls.append(call)
         events.append(ToolCallReady(call))
-        self._state = self._after_call
+        self._tag, self._state = _CALL_END, self._at_end_tag
 
     def _next_id(self) -> str:
         return f"{self._prefix}{len(self._calls) + 1}"
 
-    def _after_call(self, _events: list[StreamEvent]) -> bool:
-        rest = self._rest.lstrip()
-        if not rest.startswith(_CALL_END):
-            if _CALL_END.startswith(rest):
+    def _at_end_tag(self, _events: list[StreamEvent]) -> bool:
+        rest, tag = self._rest.lstrip(), self._tag
+        if not rest.startswith(tag):
+            if tag.startswith(rest):
                 return False
             self._state = self._between
             return True
-        self._rest = rest[len(_CALL_END) :]
-        self._generated.append(_CALL_END)
+        self._rest = rest[len(tag) :]
+        self._generated.append(tag)
         self._state = self._between
         return True
+
+    def _cut(self, _events: list[StreamEvent]) -> bool:
+        return False
+
+    def _in_value(self, events: list[StreamEvent]) -> bool:
+        rest = self._rest
+        end = self._value.end(rest)
+        self._answer(rest[:end], events)
+        self._rest = "" if end is None else rest[end:]
+        if end is not None:
+            self._tag, self._state = _FINAL_END, self._at_end_tag
+        return end is not None
 
     def _in_final(self, events: list[StreamEvent]) -> bool:
         text, end, after = self._rest.partition(_FINAL_END)

@@ -1,11 +1,14 @@
 """Messages in the wire's shape.
 
-Our classes and wire dicts may be mixed: a dict is passed on as it is. The text dialect of guided
-turns is written by `dialect`.
+Our classes and wire dicts may be mixed: a dict is passed on as it is, but for an empty
+`tool_calls`, which servers and templates take for calls or refuse. The text dialect of guided turns
+is written by `dialect`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +20,7 @@ from vllm_agent_sdk.types.messages import (
     ContentBlock,
     FileBlock,
     ImageBlock,
+    Message,
     SystemMessage,
     TextBlock,
     ToolCall,
@@ -25,7 +29,74 @@ from vllm_agent_sdk.types.messages import (
     VideoBlock,
 )
 
-__all__ = ["wire_message", "wire_messages"]
+__all__ = [
+    "NO_RESULT",
+    "NativeHistory",
+    "answered",
+    "nine_characters",
+    "wire_content",
+    "wire_message",
+    "wire_messages",
+]
+
+#: What the model is told of a call that nobody answered.
+NO_RESULT = "There is no result: the call was not answered."
+_NINE = re.compile(r"[A-Za-z0-9]{9}")
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class NativeHistory:
+    """Writes messages in the native dialect: calls as `tool_calls`, results with the role `tool`.
+
+    Args:
+        nine_ids: The ids of calls are nine letters and digits, as Mistral's templates demand.
+        reasoning: The model gets its reasoning of earlier turns back.
+    """
+
+    def __init__(self, *, nine_ids: bool = False, reasoning: bool = False) -> None:
+        self._nine = nine_ids
+        self._reasoning = reasoning
+
+    def wire(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
+        """Give the messages in the wire's shape; calls that nobody answered are answered."""
+        wire: list[dict[str, Any]] = [
+            wire_message(message, reasoning=self._reasoning) for message in answered(messages)
+        ]
+        if self._nine:
+            for message in wire:
+                if "tool_call_id" in message:
+                    message["tool_call_id"] = nine_characters(message["tool_call_id"])
+                for call in message.get("tool_calls", ()):
+                    call["id"] = nine_characters(call["id"])
+        return wire
+
+
+def answered(messages: Iterable[Message]) -> list[Message]:
+    """Answer the calls that nobody answered, where the next message begins."""
+    result: list[Message] = []
+    unanswered: dict[str, None] = {}
+    for message in messages:
+        if isinstance(message, ToolMessage):
+            unanswered.pop(message.call_id, None)
+        else:
+            result += [ToolMessage(call_id, NO_RESULT, is_error=True) for call_id in unanswered]
+            unanswered.clear()
+        result.append(message)
+        if isinstance(message, AssistantMessage):
+            unanswered = dict.fromkeys(call.id for call in message.tool_calls)
+    return [*result, *(ToolMessage(each, NO_RESULT, is_error=True) for each in unanswered)]
+
+
+def nine_characters(call_id: str) -> str:
+    """Give an id of nine letters and digits, the same for the same id."""
+    if _NINE.fullmatch(call_id):
+        return call_id
+    number = int.from_bytes(hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).digest())
+    letters: list[str] = []
+    for _ in range(9):
+        number, at = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[at])
+    return "".join(letters)
 
 
 def wire_messages(messages: Iterable[Any], *, reasoning: bool = False) -> list[Any]:
@@ -50,7 +121,11 @@ def wire_messages(messages: Iterable[Any], *, reasoning: bool = False) -> list[A
 def wire_message(message: object, *, reasoning: bool = False) -> Any:
     """Give one message in the wire's shape (native dialect)."""
     match message:
-        case Mapping() | Raw():
+        case Mapping():
+            if "tool_calls" in message and not message["tool_calls"]:
+                return {key: value for key, value in message.items() if key != "tool_calls"}
+            return message
+        case Raw():
             return message
         case SystemMessage(content=content):
             return {"role": "system", "content": content}

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from typing import Any
 
+from vllm_agent_sdk._core.model_family import call_format_of, sends_reasoning, switch_of
+from vllm_agent_sdk._core.thinking import model_names
+from vllm_agent_sdk.agent.turns import Traits
 from vllm_agent_sdk.client.vllm import AsyncVLLM
-from vllm_agent_sdk.errors import UnsupportedByServerError, VLLMError
+from vllm_agent_sdk.types.profile import Known, ServerProfile, model_info
 from vllm_agent_sdk.types.tools import ToolSpec
 
 __all__ = ["Choice", "Learnt", "choose_mode"]
 
-_PROBE = [{"role": "user", "content": "x"}]
-_PROBE_TOOL = {
-    "type": "function",
-    "function": {
-        "name": "probe",
-        "description": "Tells whether the template shows tools.",
-        "parameters": {"type": "object", "properties": {}},
-    },
-}
-
-
-@dataclass(slots=True)
-class Learnt:
-    """What an agent has learnt about its servers.
-
-    Attributes:
-        blind: By address and model, whether the chat template leaves tools out.
-        without_flags: Addresses of servers that refused native tools, and why.
-    """
-
-    blind: dict[tuple[str, str], bool] = field(default_factory=dict)
-    without_flags: dict[str, str] = field(default_factory=dict)
+# By the names of models: vLLM tells neither its parser nor its template.
+_MISTRAL = re.compile(r"(?i)mi[sx]tral|(?:code|dev|mini|magi)stral|pixtral|mathstral")
+_NOT_STREAMED = re.compile(r"(?i)phi-?4-mini")
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A turn mode, why it was taken, and what the user should know about that."""
+    """A turn mode, and what else is known of the model it is for.
+
+    Attributes:
+        mode: The mode.
+        reason: Why this one, in words.
+        notice: What the user should know about that.
+        window: Tokens the model can read and write in one call; `None` for unknown.
+    """
 
     mode: str
     reason: str
     notice: str | None = None
+    window: int | None = None
 
     @property
     def dialect(self) -> str:
@@ -48,10 +42,68 @@ class Choice:
         return "text" if self.mode in {"guided", "envelope"} else "native"
 
 
+@dataclass(slots=True)
+class Learnt:
+    """What an agent has learnt about its servers; it outlives the agent's clients.
+
+    Attributes:
+        profiles: By the client's address and model.
+        moves: By address, the mode that a run had to move to, and why.
+    """
+
+    profiles: dict[tuple[str, str | None], ServerProfile] = field(
+        default_factory=dict[tuple[str, str | None], ServerProfile]
+    )
+    moves: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    _traits: dict[tuple[str, str | None], Traits] = field(
+        default_factory=dict[tuple[str, str | None], Traits]
+    )
+
+    def moved(self, base_url: str, mode: str, reason: str) -> None:
+        """Remember that a server does not keep to the modes before this one."""
+        self.moves[base_url] = (mode, reason)
+
+    def give(self, client: AsyncVLLM) -> None:
+        """Tell a fresh client what is known of its server, so that it asks nothing."""
+        profile = self.profiles.get((client.base_url, client.model))
+        if profile is not None:
+            client.server.set_profile(profile)
+
+    async def profile(self, client: AsyncVLLM) -> ServerProfile:
+        """Give the profile of a client's server, and keep it.
+
+        Raises:
+            TransportError: The server cannot be reached.
+            AuthenticationError: It wants another key.
+        """
+        key = (client.base_url, client.model)
+        if key not in self.profiles:
+            self.profiles[key] = await client.server.profile()
+        return self.profiles[key]
+
+    def traits(self, client: AsyncVLLM, model: str | None) -> Traits:
+        """Give how requests for a model are written and its replies are read.
+
+        The same object each time: what one run learns counts for the next.
+        """
+        key = (client.base_url, model)
+        if key not in self._traits:
+            profile = self.profiles.get((client.base_url, client.model))
+            self._traits[key] = _traits(profile, model)
+        return self._traits[key]
+
+
 async def choose_mode(
-    asked: str, tools: list[ToolSpec], client: AsyncVLLM, model: str, learnt: Learnt
+    asked: str,
+    tools: list[ToolSpec],
+    client: AsyncVLLM,
+    model: str,
+    learnt: Learnt,
+    typed: bool = False,
 ) -> Choice:
     """Choose the turn mode of a run.
+
+    Nothing is asked of the server for a run without tools.
 
     Args:
         asked: `Agent.turn_mode`.
@@ -59,44 +111,83 @@ async def choose_mode(
         client: The server.
         model: The served model's name.
         learnt: What is known; it is added to.
+        typed: Whether the output is.
 
     Raises:
         TransportError: The server cannot be reached.
+        AuthenticationError: It wants another key.
     """
-    if not tools:
-        return Choice("plain", "there are no tools")
+    if not tools or asked == "plain":
+        known = learnt.profiles.get((client.base_url, client.model))
+        reason = "asked for" if asked == "plain" else "there are no tools"
+        return Choice("plain", reason, window=_window(known, model))
+    profile = await learnt.profile(client)
+    window = _window(profile, model)
     if asked != "auto":
-        return Choice(asked, "asked for")
-    refused = learnt.without_flags.get(client.base_url)
-    if refused is not None:
-        return Choice("guided", f"the server refused native tools before: {refused}")
-    key = (client.base_url, model)
-    if key not in learnt.blind:
-        try:
-            learnt.blind[key] = await _is_blind(client, model)
-        except UnsupportedByServerError as error:
-            return Choice(
-                "native",
-                "whether the chat template shows tools is unknown",
-                f"The server has no /tokenize ({error.status}): whether its chat template shows "
-                "tools to the model could not be learnt. Native tool calls are used; if the model "
-                "never calls a tool, set turn_mode='guided'.",
-            )
-    if learnt.blind[key]:
-        return Choice("guided", "the chat template shows no tools to the model")
-    return Choice("native", "the chat template shows tools to the model")
+        return Choice(asked, "asked for", window=window)
+    move = learnt.moves.get(client.base_url)
+    if move is not None:
+        mode, why = move
+        return Choice(mode, f"an earlier run had to move to it: {why}", window=window)
+    mode, reason, notice = _chosen(profile, typed)
+    return Choice(mode, reason, notice, window)
 
 
-async def _is_blind(client: AsyncVLLM, model: str) -> bool:
-    """Ask whether a tool makes the rendered prompt longer."""
-    try:
-        without = await client.tokenize(messages=_PROBE, model=model)
-        with_tool = await client.tokenize(messages=_PROBE, tools=[_PROBE_TOOL], model=model)
-    except UnsupportedByServerError:
-        raise
-    except VLLMError as error:
-        if error.retryable or getattr(error, "status", None) != 400:
-            raise
-        # A template that cannot even render this is strict about roles: it gets the text dialect.
-        return True
-    return with_tool.count == without.count
+def _chosen(profile: ServerProfile, typed: bool) -> tuple[str, str, str | None]:
+    blind = profile.blind_template
+    if blind.value:
+        return _by_grammar(profile, "the chat template shows no tools to the model")
+    needed = profile.required_tools if typed else profile.auto_tools
+    if needed.value is False:
+        return _by_grammar(profile, f"the server lacks flags for tools ({_why(needed)})")
+    if blind.value is None and typed:
+        reason = f"whether the chat template shows tools is unknown ({_why(blind)})"
+        return _by_grammar(profile, reason)
+    if blind.value is None:
+        notice = (
+            f"Whether the chat template shows tools to the model could not be learnt "
+            f"({_why(blind)}). Native tool calls are used; if the model never calls a tool, set "
+            "turn_mode='guided'."
+        )
+        return "native", "whether the chat template shows tools is unknown", notice
+    shows = "the chat template shows tools to the model"
+    if typed:
+        return "required", f"{shows}, and the output is typed: it is given by a call too", None
+    return "native", shows, None
+
+
+def _by_grammar(profile: ServerProfile, reason: str) -> tuple[str, str, str | None]:
+    if profile.structural_tags.value is False:
+        return "envelope", f"{reason}, and this server knows no structural tags", None
+    return "guided", reason, None
+
+
+def _why(fact: Known[Any]) -> str:
+    return fact.reason or fact.flag or "it says nothing of it"
+
+
+def _window(profile: ServerProfile | None, model: str) -> int | None:
+    if profile is None:
+        return None
+    card = next((card for card in profile.models if card.id == model), None)
+    if card is None:
+        return profile.context_length.value
+    return model_info(card, profile).max_context_length.value
+
+
+def _traits(profile: ServerProfile | None, model: str | None) -> Traits:
+    names = model_names(profile, model)
+    parents = () if profile is None else profile.models
+    for card in parents:
+        if card.id == model and card.parent is not None:
+            names += model_names(profile, card.parent)
+    known = ServerProfile() if profile is None else profile
+    switch = known.thinking_switch.value
+    return Traits(
+        nine_ids=any(_MISTRAL.search(name) for name in names),
+        think_tags=known.think_tags.value is True,
+        thinking_switch=switch if switch is not None else switch_of(names),
+        sends_reasoning=sends_reasoning(names),
+        text_calls=known.call_format.value or call_format_of(names),
+        streams_calls=not any(_NOT_STREAMED.search(name) for name in names),
+    )

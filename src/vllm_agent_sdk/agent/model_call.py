@@ -6,9 +6,27 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vllm_agent_sdk._core.guided_stream import GuidedParser
+from vllm_agent_sdk._core.answer import answer_text
+from vllm_agent_sdk._core.output import OutputType
+from vllm_agent_sdk._core.roles import refuses_roles
+from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State
+from vllm_agent_sdk.agent.reading import reader_of
+from vllm_agent_sdk.agent.turns import TurnWriter
+from vllm_agent_sdk.client.streams import ChatStream
 from vllm_agent_sdk.client.vllm import AsyncVLLM
-from vllm_agent_sdk.errors import ConstraintIgnoredError, VLLMError
+from vllm_agent_sdk.errors import (
+    BadRequestError,
+    ConstraintIgnoredError,
+    OutputError,
+    OutputValidationError,
+    ProtocolError,
+    ServerError,
+    UnprocessableEntityError,
+    UnsupportedByServerError,
+    UsageError,
+    VLLMError,
+)
+from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import ChatCompletion
 from vllm_agent_sdk.types.events import (
     ChoiceFinished,
@@ -17,10 +35,13 @@ from vllm_agent_sdk.types.events import (
     StreamEvent,
     TextDelta,
 )
-from vllm_agent_sdk.types.messages import AssistantMessage, ReasoningBlock, ToolCall
+from vllm_agent_sdk.types.messages import AssistantMessage, TextBlock, ToolCall
 from vllm_agent_sdk.types.results import ErrorInfo, Usage
 
 __all__ = ["ModelCall"]
+
+#: Ways in which a request is written anew because the server refused it as it was.
+_AMENDMENTS = 2
 
 
 class ModelCall:
@@ -28,11 +49,19 @@ class ModelCall:
 
     Args:
         client: The server.
-        params: The keywords of the call.
-        turn: The turn it is for.
-        guided: True if the reply is in the delimiters of guided turns.
+        params: The keywords of the call, as `writer` gave them.
+        state: The run as it calls.
+        writer: What wrote them; it writes them anew where the server refuses the order of the
+            roles, or the ids of calls.
         taken: Ids of calls that the conversation has seen.
-        publish: Gets each delta.
+        publish: Gets each delta; none comes of a whole reply.
+        output: The type of the run's output; `None` for text.
+        streaming: Ask for a stream; where calls are known not to come in one, a whole reply is
+            asked for all the same.
+
+    Attributes:
+        error: What `ModelEnded.error` was made of.
+        notices: What the user should know: a code and a text each.
     """
 
     def __init__(
@@ -40,86 +69,212 @@ class ModelCall:
         client: AsyncVLLM,
         params: Mapping[str, Any],
         *,
-        turn: int,
-        guided: bool,
+        state: State,
+        writer: TurnWriter,
         taken: set[str],
         publish: Callable[[StreamEvent], None],
+        output: OutputType | None = None,
+        streaming: bool = True,
     ) -> None:
         self._client = client
         self._params = params
-        self._turn = turn
-        self._publish = publish
+        self._state = state
+        self._writer = writer
         self._taken = taken
-        self._parser = GuidedParser(f"call_{turn}_") if guided else None
-        self._stream = client.chat.completions.stream(**params)
+        self._publish = publish
+        self._output = output
         self.error: VLLMError | None = None
+        self.notices: list[tuple[str, str]] = []
+        self._ttft: float | None = None
+        self._read = False
+        self._streaming = streaming and self._calls_stream(params)
+        self._stream: ChatStream[Any] | None = self._opened()
+        self._reader = reader_of(state)
 
     async def run(self) -> ModelEnded:
-        """Read the stream to its end; errors are in the event, never raised."""
+        """Get the reply to its end; errors are in the event, never raised.
+
+        Raises:
+            UsageError: The request cannot work.
+        """
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        reply: ChatCompletion[Any] | None = None
-        ttft: float | None = None
-        try:
-            async with self._stream:
-                async for event in self._stream:
-                    if isinstance(event, Finished):
-                        reply, ttft = event.completion, event.timing.first_token_s
-                    elif not isinstance(event, ChoiceFinished):
-                        self._pass_on(event)
-        except VLLMError as error:
-            self.error = error
-        self._finish_parsing()
-        said = reply if reply is not None else self._stream.partial
+        reply = await self._reply()
+        said = reply if reply is not None else self._said()
+        self._read_to_its_end(said)
         message = self._message(said)
-        if reply is not None and self._ignored():
+        if reply is not None and self._reader.ignored:
             self.error = ConstraintIgnoredError(
                 "The server did not apply the constraint of the turn: the reply is outside the "
                 f"given form: {said.text[:200]!r}. Is its structured output switched off?",
                 partial=message,
             )
         refused = said.choices[0].message.refusal if said.choices else None
+        output, output_error = _codec.NULL, None
+        if self.error is None and not refused and said.finish_reason != "length":
+            output, output_error = self._judged(message)
         return ModelEnded(
-            turn=self._turn,
+            turn=self._state.turn,
             message=message,
             error=None if self.error is None else ErrorInfo.of(self.error),
+            output=output,
+            output_error=output_error,
             finish_reason="refusal" if refused else said.finish_reason,
             usage=Usage.of(said.usage),
             duration_s=loop.time() - begun,
-            ttft_s=ttft,
+            ttft_s=self._ttft,
             request_id=said.request_id,
         )
 
     def partial(self) -> AssistantMessage:
         """Give what has been said so far, for a call that is interrupted."""
-        self._finish_parsing()
-        return self._message(self._stream.partial)
+        said = self._said()
+        self._read_to_its_end(said)
+        return self._message(said)
 
-    def _pass_on(self, event: StreamEvent) -> None:
-        if self._parser is not None and isinstance(event, TextDelta):
-            for parsed in self._parser.push(event.text):
-                self._publish(parsed)
+    # ── asking ───────────────────────────────────────────────────────────────────────────────────
+
+    def _calls_stream(self, params: Mapping[str, Any]) -> bool:
+        """Say no, and tell the user, where calls are known not to come in streams."""
+        streamed = self._writer.traits.streams_calls or not params.get("tools")
+        if not streamed:
+            text = "This model's calls do not come in streams: its replies are asked for whole."
+            self.notices.append(("streaming", text))
+        return streamed
+
+    def _opened(self) -> ChatStream[Any] | None:
+        if not self._streaming:
+            return None
+        return self._client.chat.completions.stream(**self._params)
+
+    def _said(self) -> ChatCompletion[Any]:
+        return ChatCompletion() if self._stream is None else self._stream.partial
+
+    async def _reply(self) -> ChatCompletion[Any] | None:
+        """Get the whole reply; without one, `error` says why."""
+        for left in range(_AMENDMENTS, -1, -1):
+            try:
+                return await (self._watched() if self._streaming else self._whole())
+            except UsageError:
+                raise
+            except VLLMError as error:
+                again = None
+                if left and isinstance(error, BadRequestError):
+                    again = self._writer.amended(self._state, error.message)
+                if again is None:
+                    self.error = self._refusal(error)
+                    return None
+                text = f"The server refused the messages as they were: {error.message}"
+                self.notices.append(("messages", f"{text}. They were put in the order it wants."))
+                self._params = again
+                self._stream = self._opened()
+        return None
+
+    async def _watched(self) -> ChatCompletion[Any]:
+        stream = self._stream
+        if stream is None:
+            raise AssertionError("a stream was not opened")
+        async with stream:
+            async for event in stream:
+                if isinstance(event, Finished):
+                    self._ttft = event.timing.first_token_s
+                    return event.completion
+                if isinstance(event, TextDelta):
+                    for read in self._reader.push(event.text):
+                        self._publish(read)
+                elif not isinstance(event, ChoiceFinished):
+                    self._publish(event)
+        raise AssertionError("a stream ended without its end")
+
+    async def _whole(self) -> ChatCompletion[Any]:
+        reply: ChatCompletion[Any] = await self._client.chat.completions.create(**self._params)
+        self._reader.push(reply.text)
+        return reply
+
+    def _refusal(self, error: VLLMError) -> VLLMError:
+        """Say what the server refused, where its error leaves that to the text."""
+        if not isinstance(error, (BadRequestError, UnprocessableEntityError)):
+            return error
+        mode, message = self._state.turn_mode, error.message
+        if mode == "guided" and ("structural_tag" in message or "response_format" in message):
+            feature, why = "structural_tag", "The server knows no such structural tags"
+        elif mode in {"native", "required"} and refuses_roles(message):
+            feature, why = "tool_choice", "The chat template takes no calls and results"
         else:
-            self._publish(event)
+            return error
+        return _unsupported(error, feature, f"{why}: {message}")
 
-    def _finish_parsing(self) -> None:
-        if self._parser is not None:
-            for parsed in self._parser.finish():
-                self._publish(parsed)
+    # ── what was said ────────────────────────────────────────────────────────────────────────────
 
-    def _ignored(self) -> bool:
-        return self._parser is not None and self._parser.ignored
+    def _read_to_its_end(self, said: ChatCompletion[Any]) -> None:
+        if self._read:
+            return
+        self._read = True
+        for event in self._reader.finish():
+            if self._streaming:
+                self._publish(event)
 
     def _message(self, said: ChatCompletion[Any]) -> AssistantMessage:
-        return with_unique_ids(self._as_message(said), self._taken, self._turn)
+        message = self._reader.message(said)
+        calls = message.tool_calls
+        if self._output is None and [call.name for call in calls] == [ANSWER_TOOL]:
+            message = self._with_answer(message, calls[0])
+        return with_unique_ids(message, self._taken, self._state.turn)
 
-    def _as_message(self, said: ChatCompletion[Any]) -> AssistantMessage:
-        if self._parser is None:
-            return said.assistant_message()
-        blocks = self._parser.blocks()
-        if said.reasoning and not any(isinstance(block, ReasoningBlock) for block in blocks):
-            blocks.insert(0, ReasoningBlock(said.reasoning))
-        return AssistantMessage(blocks, verbatim=self._parser.verbatim or None)
+    def _with_answer(self, message: AssistantMessage, call: ToolCall) -> AssistantMessage:
+        """Show an answer that was given by a call as the text that it is."""
+        if self._state.turn_mode != "required" or call.arguments is None:
+            return message
+        text = answer_text(call, None)
+        if self._streaming and text:
+            self._publish(TextDelta(text=text))
+        return AssistantMessage([TextBlock(text), *message.content])
+
+    def _judged(self, message: AssistantMessage) -> tuple[_codec.Raw, ErrorInfo | None]:
+        """Check a final answer that is to be of a type; nothing of what is none."""
+        output, calls = self._output, message.tool_calls
+        if output is None:
+            return _codec.NULL, None
+        text = message.text
+        if calls:
+            names = [call.name for call in calls]
+            if self._state.turn_mode != "required" or names != [ANSWER_TOOL]:
+                return _codec.NULL, None
+            text = answer_text(calls[0], output.schema)
+        if not text.strip():
+            return _codec.NULL, None
+        try:
+            return _valid(output, text), None
+        except OutputError as error:
+            if isinstance(error, ConstraintIgnoredError):
+                self.error = error
+                return _codec.NULL, None
+            return _codec.NULL, ErrorInfo.of(error)
+
+
+def _valid(output: OutputType, text: str) -> _codec.Raw:
+    """Give an answer as JSON. Raises `OutputValidationError` where it is not of the type."""
+    data = text.strip().encode("utf-8", "replace")
+    try:
+        output.value_of_json(data)
+    except ProtocolError as cause:
+        problem = f"The answer is not JSON: {text[:200]!r}."
+        raise OutputValidationError(problem, finish_reason="stop") from cause
+    return _codec.Raw(data)
+
+
+def _unsupported(error: ServerError, feature: str, message: str) -> UnsupportedByServerError:
+    made = UnsupportedByServerError(
+        message,
+        feature=feature,
+        status=error.status,
+        code=error.code,
+        type=error.type,
+        param=error.param,
+        body=error.body,
+    )
+    made.__cause__ = error
+    return made
 
 
 def with_unique_ids(message: AssistantMessage, taken: set[str], turn: int) -> AssistantMessage:

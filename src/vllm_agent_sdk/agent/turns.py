@@ -1,84 +1,293 @@
 """What each turn sends: the history in the run's dialect, and what its turn mode adds.
 
 What was said before keeps its bytes from turn to turn, so that the server's prefix cache holds and
-nothing is encoded twice.
+nothing is encoded twice. All is written anew where the dialect changes, where the history does (it
+was summarised), and where the server refused the order of its roles or the ids of its calls.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from vllm_agent_sdk._core.dialect import WORKED_TURN, TextHistory, guided_format, system_text
-from vllm_agent_sdk._core.run_state import State
-from vllm_agent_sdk._core.transcript import wire_message
+from vllm_agent_sdk._core.answer import answer_tool
+from vllm_agent_sdk._core.dialect import (
+    WORKED_TURN,
+    Form,
+    TextHistory,
+    guided_format,
+    system_text,
+)
+from vllm_agent_sdk._core.envelope import envelope_format
+from vllm_agent_sdk._core.roles import Roles, merged, ordered, refuses_roles
+from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State
+from vllm_agent_sdk._core.schema_grammar import response_schema
+from vllm_agent_sdk._core.transcript import NativeHistory
 from vllm_agent_sdk.types import _codec
-from vllm_agent_sdk.types.messages import Message
+from vllm_agent_sdk.types.messages import Message, UserMessage
 from vllm_agent_sdk.types.tools import ToolSpec
 
-__all__ = ["TurnWriter"]
+__all__ = ["Traits", "TurnWriter"]
+
+# The templates of Mistral's models.
+_NINE_IDS = re.compile(r"[Tt]ool call IDs? .*length 9")
+_TEXT_FORMS: dict[str, Form] = {"guided": "guided", "envelope": "envelope"}
+
+
+@dataclass(slots=True)
+class Traits:
+    """What of a server decides how requests are written and replies are read.
+
+    Attributes:
+        roles: The order of roles that its chat template wants; learnt from its refusal.
+        nine_ids: Ids of calls must be nine letters and digits.
+        think_tags: The model thinks in `<think>` tags and no parser splits that off.
+        thinking_switch: The template's variable that switches thinking; `None` or `""` for none.
+        sends_reasoning: The model is to get its reasoning of earlier turns back.
+        text_calls: The format of calls that are left in the text without a parser, or `None`.
+        streams_calls: Calls come in streams too; for False, replies are asked for whole.
+    """
+
+    roles: Roles = "off"
+    nine_ids: bool = False
+    think_tags: bool = False
+    thinking_switch: str | None = None
+    sends_reasoning: bool = False
+    text_calls: str | None = None
+    streams_calls: bool = True
 
 
 class TurnWriter:
-    """Writes the requests of one run; its bytes only grow until the dialect changes."""
+    """Writes the requests of one run; its bytes only grow until all is written anew.
 
-    def __init__(self) -> None:
-        self._dialect = ""
+    Args:
+        traits: What is known of the server; what a refusal tells is added to it.
+    """
+
+    def __init__(self, traits: Traits | None = None) -> None:
+        self.traits = Traits() if traits is None else traits
+        self._key: tuple[Any, ...] = ()
+        self._head: list[_codec.Raw] = []
+        self._tools: Sequence[ToolSpec] = ()
         self._written: list[_codec.Raw] = []
+        self._newest: dict[str, Any] | None = None
         self._count = 0
-        self._text = TextHistory()
+        self._counted: Message | None = None
+        self._dialect: TextHistory | NativeHistory = NativeHistory()
 
     def params(self, state: State) -> dict[str, Any]:
-        """Give the keywords of the current turn's model call."""
-        started = state.started
-        sampling = dict(started.sampling)
-        params: dict[str, Any] = {"messages": self._messages(state), **sampling}
-        if started.model is not None:
-            params["model"] = started.model
-        if not started.tools:
-            return params
-        if state.turn_mode == "guided":
-            parallel = params.pop("parallel_tool_calls", None)
-            params["response_format"] = guided_format(
-                started.tools,
-                require_call=state.tool_choice == "required",
-                max_calls=started.limits.max_parallel_tools if parallel else 1,
-            )
-        else:
-            params["tools"] = [_native_tool(tool) for tool in started.tools]
-            if state.tool_choice is not None:
-                params["tool_choice"] = state.tool_choice
+        """Give the keywords of the current turn's model call.
+
+        Raises:
+            SchemaError: No grammar can be made of a schema.
+        """
+        params: dict[str, Any] = {"messages": self._messages(state), **state.started.sampling}
+        if state.model is not None:
+            params["model"] = state.model
+        if state.thinking_off and self.traits.thinking_switch:
+            _switch_off(params, self.traits.thinking_switch)
+        match state.turn_mode:
+            case "guided":
+                several = params.pop("parallel_tool_calls", None)
+                most = state.started.limits.max_parallel_tools if several else 1
+                self._constrain(state, params, most)
+            case "envelope":
+                params.pop("parallel_tool_calls", None)
+                self._constrain(state, params, 1)
+            case "required":
+                _require(state, params)
+                self._read_calls(params)
+            case _ if state.tools:
+                _offer(state, params)
+                self._read_calls(params)
+            case _:
+                params.pop("parallel_tool_calls", None)
+                if state.started.output is not None:
+                    params["response_format"] = _typed(state.started.output)
         return params
+
+    def amended(self, state: State, message: str) -> dict[str, Any] | None:
+        """Give the call once more, as a server's refusal wants it; `None` if that is no help.
+
+        Args:
+            state: The run.
+            message: What the server said.
+        """
+        traits = self.traits
+        if refuses_roles(message) and traits.roles != "strict":
+            traits.roles = "strict"
+        elif _NINE_IDS.search(message) and not traits.nine_ids:
+            traits.nine_ids = True
+        else:
+            return None
+        return self.params(state)
+
+    # ── the turn's form ──────────────────────────────────────────────────────────────────────────
+
+    def _constrain(self, state: State, params: dict[str, Any], max_calls: int) -> None:
+        tools: Sequence[ToolSpec] = state.tools if state.tools_offered else ()
+        choice = state.tool_choice
+        if choice == "none":
+            tools = ()
+        elif isinstance(choice, dict):
+            tools = [tool for tool in tools if tool.name == _named(choice)]
+        require = choice == "required" or isinstance(choice, dict)
+        output = state.started.output
+        if state.turn_mode == "envelope":
+            params["response_format"] = envelope_format(tools, output=output, require_call=require)
+            return
+        params["response_format"] = guided_format(
+            tools,
+            output=output,
+            require_call=require,
+            max_calls=max_calls,
+            think=self.traits.think_tags,
+        )
+
+    def _read_calls(self, params: dict[str, Any]) -> None:
+        if self.traits.text_calls is not None and params.get("tool_choice") != "none":
+            params["parse_text_calls"] = self.traits.text_calls
+
+    # ── the messages ─────────────────────────────────────────────────────────────────────────────
 
     def _messages(self, state: State) -> list[_codec.Raw]:
         """Give the whole history, encoding only what is new."""
-        if state.dialect != self._dialect:
-            self._dialect = state.dialect
-            self._text = TextHistory()
-            self._written = [_raw(message) for message in self._head(state)]
-            self._count = 0
+        form = _TEXT_FORMS.get(state.turn_mode) if state.dialect == "text" else None
+        key = (form, self.traits.roles, self.traits.nine_ids)
+        if key != self._key or not self._goes_on(state):
+            self._key = key
+            self._dialect = (
+                NativeHistory(nine_ids=self.traits.nine_ids, reasoning=self.traits.sends_reasoning)
+                if form is None
+                else TextHistory(form, state.started.output)
+            )
+            self._begin(state)
+        elif form is not None and state.tools is not self._tools and state.tools != self._tools:
+            # They stand in the system message: all else keeps its bytes.
+            old = len(self._head)
+            self._write_head(state)
+            self._written[:old] = self._head
         fresh = state.history.since(self._count)
-        self._written.extend(_raw(message) for message in self._wire(fresh))
-        self._count += len(fresh)
+        if fresh:
+            for message in self._dialect.wire(fresh):
+                self._add(message)
+            self._count += len(fresh)
+            self._counted = fresh[-1]
         return list(self._written)
 
-    def _head(self, state: State) -> list[Any]:
+    def _goes_on(self, state: State) -> bool:
+        """True if the history is what was written, and perhaps more."""
+        if not self._count:
+            return True
+        return state.history.since(self._count - 1)[:1] == [self._counted]
+
+    def _begin(self, state: State) -> None:
+        self._write_head(state)
+        self._written = list(self._head)
+        self._newest = None
+        self._count, self._counted = 0, None
+
+    def _write_head(self, state: State) -> None:
+        """Write what stands before the conversation: the system text, and worked turns."""
+        self._tools = state.tools
         started = state.started
-        text = self._dialect == "text"
-        system = system_text(started.instructions, started.tools) if text else started.instructions
+        text = isinstance(self._dialect, TextHistory)
+        system = system_text(started.instructions, state.tools) if text else _native_system(state)
         head: list[Any] = [{"role": "system", "content": system}] if system else []
         examples = list(started.examples)
-        if text and not examples and started.tools:
+        if text and not examples and state.tools:
             examples = list(WORKED_TURN)
-        return head + self._wire(examples)
+        head += self._dialect.wire(examples)
+        self._head = [_raw(message) for message in ordered(head, self.traits.roles)]
 
-    def _wire(self, messages: list[Message]) -> list[Any]:
-        if self._dialect == "text":
-            return self._text.wire(messages)
-        return [wire_message(message) for message in messages]
+    def _add(self, message: dict[str, Any]) -> None:
+        joined = None
+        if self.traits.roles != "off" and self._newest is not None:
+            joined = merged(self._newest, message)
+        elif self.traits.roles == "strict" and message["role"] == "assistant" and not self._count:
+            self._written.append(_raw({"role": "user", "content": ""}))
+        if joined is None:
+            self._written.append(_raw(message))
+        else:
+            self._written[-1] = _raw(joined)
+        self._newest = message if joined is None else joined
 
 
 def _raw(message: Any) -> _codec.Raw:
     return _codec.Raw(_codec.encode_checked(message))
+
+
+def _offer(state: State, params: dict[str, Any]) -> None:
+    """Offer the tools to a server that calls them itself."""
+    params["tools"] = [_native_tool(tool) for tool in state.tools]
+    if not state.tools_offered:
+        params["tool_choice"] = "none"
+    elif state.tool_choice is not None:
+        params["tool_choice"] = state.tool_choice
+    output = state.started.output
+    if output is not None and (not state.tools_offered or _to_repair(state)):
+        # Tools and a format together would keep many servers from calling at all.
+        params["tool_choice"] = "none"
+        params["response_format"] = _typed(output)
+
+
+def _to_repair(state: State) -> bool:
+    """True if the model has answered, and is to answer again."""
+    newest = state.history.since(len(state.history) - 1)
+    return state.invalid_in_row > 0 and bool(newest) and isinstance(newest[0], UserMessage)
+
+
+def _native_system(state: State) -> str | None:
+    """Give the system text; where nothing else shows a typed answer's schema, it does."""
+    instructions, output = state.started.instructions, state.started.output
+    if output is None or state.turn_mode != "native" or not state.tools:
+        return instructions
+    schema = _codec.encode(output).decode()
+    asked = f"Give the final answer as JSON that matches this schema, and nothing else: {schema}"
+    return f"{instructions}\n\n{asked}" if instructions else asked
+
+
+def _require(state: State, params: dict[str, Any]) -> None:
+    """Let every turn be a call, the answer's tool among them."""
+    answer = answer_tool(state.started.output)
+    choice = state.tool_choice
+    params.setdefault("parallel_tool_calls", False)
+    params["tools"] = [_native_tool(tool) for tool in (*state.tools, answer)]
+    params["tool_choice"] = "required"
+    if not state.tools_offered or choice == "none":
+        params["tool_choice"] = {"type": "function", "function": {"name": ANSWER_TOOL}}
+    elif isinstance(choice, dict):
+        params["tool_choice"] = choice
+    elif choice == "required" and state.tools:
+        # Answering is no call of a tool: the answer's is offered from the next turn on.
+        del params["tools"][-1]
+
+
+def _named(choice: dict[str, Any]) -> str:
+    function = choice.get("function")
+    return str(function.get("name")) if isinstance(function, dict) else ""
+
+
+def _typed(output: dict[str, Any]) -> dict[str, Any]:
+    schema = response_schema(output, "The output's schema")
+    form = {"name": "output", "schema": schema, "strict": True}
+    return {"type": "json_schema", "json_schema": form}
+
+
+def _switch_off(params: dict[str, Any], switch: str) -> None:
+    """Tell the template to leave thinking out."""
+    extra = params.get("extra_body") or {}
+    if "chat_template_kwargs" in extra:
+        kwargs = {**extra["chat_template_kwargs"], switch: False}
+        params["extra_body"] = {**extra, "chat_template_kwargs": kwargs}
+    else:
+        kwargs = params.get("chat_template_kwargs") or {}
+        params["chat_template_kwargs"] = {**kwargs, switch: False}
+    params.pop("thinking", None)
+    params.pop("reasoning_effort", None)
+    params.pop("thinking_token_budget", None)
 
 
 def _native_tool(tool: ToolSpec) -> dict[str, Any]:
