@@ -121,7 +121,6 @@ def test_a_rule_of_another_argument_spares_nothing() -> None:
     assert decide(rules(allow=("t(/home/*)",)), (), DESTRUCTIVE, CALL).answer == "ask"
 
 
-@pytest.mark.feature("H-04")
 def test_a_grant_counts_for_its_argument_pattern_and_no_other() -> None:
     grants = (PermissionRule.of("t(path=/tmp/*)"),)
     other = ToolCall("c2", "t", {"path": "/home/a"})
