@@ -165,6 +165,30 @@ async def test_defaults_are_not_changed_by_calls() -> None:
     assert vllm._calls.defaults == defaults == {"vllm_xargs": {"a": 1}}
 
 
+@pytest.mark.feature("C-12")
+@pytest.mark.parametrize(
+    ("defaults", "text"),
+    [
+        ({"temperature": "hot"}, "temperature= takes a number, not str"),
+        ({"load_metrics": True}, "defaults= has no field 'load_metrics'"),
+        ({"stream_options": {"usage": True}}, "stream_options= has no field 'usage'"),
+    ],
+)
+def test_defaults_that_cannot_work_are_refused_by_the_client(
+    defaults: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(UsageError, match=text):
+        AsyncVLLM("http://x", defaults=defaults)  # type: ignore[arg-type]
+
+
+@pytest.mark.feature("C-12")
+async def test_a_default_out_of_its_range_is_refused_by_the_call() -> None:
+    transport, vllm = client(defaults={"temperature": 3.0})
+    with pytest.raises(UsageError, match=r"temperature=3\.0"):
+        await vllm.chat.completions.create(messages=HI)
+    assert transport.requests == []
+
+
 # ── refused before anything is sent ──────────────────────────────────────────────────────────────
 
 

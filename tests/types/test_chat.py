@@ -10,12 +10,16 @@ import pytest
 
 from vllm_agent_sdk.errors import StreamTruncatedError
 from vllm_agent_sdk.types.chat import (
-    CALL_KEYWORDS,
-    CHAT_FIELDS,
     ChatCompletion,
     CompletionUsage,
     content_text,
     decode_completion,
+)
+from vllm_agent_sdk.types.logprobs import (
+    ChatLogprobs,
+    LikelyToken,
+    PromptLogprob,
+    TokenLogprob,
 )
 from vllm_agent_sdk.types.messages import AssistantMessage, ReasoningBlock, TextBlock
 from vllm_agent_sdk.types.results import ErrorInfo, Usage
@@ -91,11 +95,6 @@ def test_a_partial_reply_travels_with_its_error() -> None:
     assert error.partial.text == "half"
 
 
-def test_the_fields_of_a_request_and_the_keywords_of_a_call_do_not_overlap() -> None:
-    assert not CALL_KEYWORDS & CHAT_FIELDS
-    assert {"model", "temperature", "top_k", "structured_outputs", "cache_salt"} <= CHAT_FIELDS
-
-
 def test_usage_counts_what_the_server_said_and_nothing_else() -> None:
     wire = json.dumps(
         {
@@ -121,3 +120,38 @@ def test_an_error_as_data_becomes_the_same_error_again() -> None:
     assert (again.message, again.request_id, again.partial) == ("cut", "r", None)
     foreign = ErrorInfo.of(KeyError("x")).to_exception()
     assert foreign.message == "KeyError: 'x'"
+
+
+@pytest.mark.feature("E-01")
+def test_log_probabilities_prompts_and_timings_are_typed() -> None:
+    likely = {"token": "a", "logprob": -0.5, "bytes": [97]}
+    raw = json.dumps(
+        {
+            "choices": [
+                {
+                    "logprobs": {"content": [{**likely, "top_logprobs": [likely]}]},
+                    "token_ids": [5],
+                    "routed_experts": "AAAA",
+                }
+            ],
+            "prompt_logprobs": [None, {"7": {"logprob": -1.5, "rank": 2, "decoded_token": "x"}}],
+            "prompt_token_ids": [1, 7],
+            "prompt_text": "ax",
+            "kv_transfer_params": {"a": 1},
+            "metrics": {"queue_time_ms": 1.5, "speculative_decoding": {"num_spec_steps": 3}},
+        }
+    ).encode()
+    said = decode_completion(raw)
+    said.attach(raw, None)
+    assert said.extra == {}
+    (choice,) = said.choices
+    assert choice.logprobs == ChatLogprobs(
+        [TokenLogprob("a", -0.5, [97], [LikelyToken("a", -0.5, [97])])]
+    )
+    assert (choice.token_ids, said.prompt_token_ids, said.prompt_text) == ([5], [1, 7], "ax")
+    assert said.prompt_logprobs == [None, {"7": PromptLogprob(-1.5, 2, "x")}]
+    assert said.metrics is not None
+    assert said.metrics.queue_time_ms == 1.5
+    assert said.metrics.speculative_decoding is not None
+    assert said.metrics.speculative_decoding.num_spec_steps == 3
+    assert said.server_load is None

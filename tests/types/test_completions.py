@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from vllm_agent_sdk.types.completions import COMPLETION_FIELDS, decode_completion, prompt_count
-from vllm_agent_sdk.types.request_fields import CALL_KEYWORDS
+from vllm_agent_sdk.types.completions import decode_completion, prompt_count
 
 FULL = sorted((Path(__file__).parents[1] / "fixtures" / "completions" / "full").glob("*.json"))
 
@@ -63,16 +62,3 @@ def test_prompts_are_counted_as_the_server_counts_them() -> None:
     one: list[Any] = ["a", "", [1, 2, 3], ["a"], [[1, 2]]]
     assert [prompt_count(prompt) for prompt in one] == [1, 1, 1, 1, 1]
     assert [prompt_count(p) for p in (["a", "b"], [[1], [2], [3]], None)] == [2, 3, 0]
-
-
-def test_the_fields_are_the_servers_and_no_keyword_of_the_call_is_among_them() -> None:
-    assert not CALL_KEYWORDS & COMPLETION_FIELDS
-    assert {
-        "model",
-        "echo",
-        "suffix",
-        "top_k",
-        "structured_outputs",
-        "cache_salt",
-    } <= COMPLETION_FIELDS
-    assert not {"best_of", "guided_json", "max_completion_tokens", "tools"} & COMPLETION_FIELDS

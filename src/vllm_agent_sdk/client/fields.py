@@ -95,10 +95,8 @@ def _unknown(name: str, known: Mapping[str, Any], where: str) -> UsageError:
 
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]}=?" if near else ""
-    return UsageError(
-        f"{where} has no field {name!r}.{hint} What vLLM knows and this version does not goes into "
-        "extra_body={…}."
-    )
+    more = "What vLLM knows and this version does not goes into extra_body={…}."
+    return UsageError(f"{where} has no field {name!r}.{hint} {more}")
 
 
 @functools.cache

@@ -21,7 +21,6 @@ from vllm_agent_sdk.types.request_fields import CALL_KEYWORDS
 __all__ = [
     "LOAD_REPORT",
     "chat_body",
-    "check_keywords",
     "merge_extra_body",
     "offered_tools",
     "wire_tool",
@@ -115,20 +114,6 @@ def with_headers(params: Mapping[str, Any], *, stream: bool) -> Mapping[str, Any
         if name.lower() in added:
             raise UsageError(f"extra_headers= sets {name!r} beside the keyword for it; give one.")
     return {**params, "extra_headers": {**extra, **added}}
-
-
-def check_keywords(params: Mapping[str, Any], known: frozenset[str], where: str) -> None:
-    """Refuse an unknown keyword: vLLM would ignore it in silence."""
-    for name in params:
-        if name not in known:
-            import difflib  # only mistakes need it
-
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]}=?" if near else ""
-            raise UsageError(
-                f"{where} has no field {name!r}.{hint} What vLLM knows and this version does not "
-                "goes into extra_body={…}."
-            )
 
 
 def _check_chat(body: Mapping[str, Any], *, stream: bool) -> None:

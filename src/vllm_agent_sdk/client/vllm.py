@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from vllm_agent_sdk.client.calls import HTTP_MODULE, Calls
 from vllm_agent_sdk.client.chat import Chat
 from vllm_agent_sdk.client.config import resolve
-from vllm_agent_sdk.client.requests import check_keywords
+from vllm_agent_sdk.client.fields import check_fields
 from vllm_agent_sdk.client.tokens import Tokens
 from vllm_agent_sdk.errors import UnsupportedByServerError, UsageError
 from vllm_agent_sdk.telemetry.recorder import Recorder
 from vllm_agent_sdk.transport.base import Transport
 from vllm_agent_sdk.transport.reports import reporter
-from vllm_agent_sdk.types.chat import CHAT_FIELDS, ChatDefaults
+from vllm_agent_sdk.types.chat import ChatDefaults
 from vllm_agent_sdk.types.options import HTTPOptions, RetryPolicy, Timeout
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class AsyncVLLM:
         config = resolve(
             base_url=base_url, api_key=api_key, model=model, timeout=timeout, http=http
         )
-        check_keywords(defaults or {}, CHAT_FIELDS, "defaults=")
+        check_fields(defaults or {}, ChatDefaults, "defaults=")
         self._calls = Calls(
             config,
             retry or RetryPolicy(),

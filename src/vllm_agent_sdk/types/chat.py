@@ -24,7 +24,6 @@ from vllm_agent_sdk.types.messages import (
 )
 from vllm_agent_sdk.types.reply import GeneratedReply
 from vllm_agent_sdk.types.request_fields import (
-    CALL_KEYWORDS,
     ChatKeywords,
     GenerationFields,
 )
@@ -97,9 +96,6 @@ class ChatDefaults(GenerationFields, total=False):
 class ChatParams(ChatDefaults, ChatKeywords, total=False):
     """The keywords of `chat.completions.create` and `.stream` beside `messages=`."""
 
-
-#: Fields of the body.
-CHAT_FIELDS = frozenset(ChatParams.__optional_keys__) - CALL_KEYWORDS
 
 #: A message in a request: one of our classes, or a dict in the wire's shape.
 WireMessage = Message | Mapping[str, Any]

@@ -53,10 +53,6 @@ class CompletionParams(CompletionFields, GenerationKeywords, total=False):
     """The keywords of `completions.create` and `.stream` beside `prompt=`."""
 
 
-#: Fields of the body.
-COMPLETION_FIELDS = frozenset(CompletionFields.__optional_keys__)
-
-
 class CompletionLogprobs(msgspec.Struct, omit_defaults=True):
     """Log probabilities, one entry a token; with `echo` the prompt's come first."""
 

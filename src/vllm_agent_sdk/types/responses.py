@@ -26,7 +26,6 @@ from vllm_agent_sdk.types.request_fields import CallKeywords, CommonFields
 from vllm_agent_sdk.types.responses_items import ResponseItem
 
 __all__ = [
-    "RESPONSE_FIELDS",
     "Finished",
     "Response",
     "ResponseInputTokensDetails",
@@ -95,10 +94,6 @@ class ResponseParams(ResponseFields, CallKeywords, total=False):
 
     `request_id` becomes the response's id.
     """
-
-
-#: Fields of the body; `request_id` is set by the client.
-RESPONSE_FIELDS = frozenset(ResponseFields.__optional_keys__)
 
 
 class ResponseInputTokensDetails(msgspec.Struct, omit_defaults=True):
