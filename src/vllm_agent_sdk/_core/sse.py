@@ -93,9 +93,11 @@ class SSEDecoder:
             self._tail_size = 0
         blocks = data.split(b"\n\n")
         last = blocks.pop()
+        limit = self._limit
         for block in blocks:
             if block[:6] == b"data: " and not self._data and not self._event and b"\n" not in block:
-                self._check(len(block))
+                if limit is not None:
+                    self._check(len(block))
                 events.append(SSEEvent(block[6:]))
             else:
                 for line in block.split(b"\n"):
