@@ -74,11 +74,8 @@ class _Fixed:
     def abort(self, error: VLLMError) -> None:
         self._pieces = iter(())
 
-    def failed(self, error: VLLMError) -> None:
-        """Hear that it failed."""
-
-    def completed(self, tokens: int | None) -> None:
-        """Hear that it is whole."""
+    def ended(self, failure: object, completion: object) -> None:
+        """Hear how it ended."""
 
     async def aclose(self) -> None:
         self._pieces = iter(())

@@ -146,7 +146,7 @@ async def test_openais_own_client_reads_it() -> None:
         ({"input": "x", "background": True}, 400, "VLLM_ENABLE_RESPONSES_API_STORE=1"),
         ({"input": "x", "background": True, "store": False}, 400, "only be used when `store`"),
         ({"input": "x", "previous_response_id": "r"}, 404, "Response with id 'r' not found."),
-        ({"input": "a b c d e f g h"}, 400, "exceeds the max_model_len 8"),
+        ({"input": "a b c d e f g h"}, 400, "maximum context length is 8 tokens"),
     ],
 )
 async def test_what_the_server_refuses_is_refused_with_its_words(

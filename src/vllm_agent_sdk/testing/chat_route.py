@@ -61,6 +61,7 @@ class ChatRoute:
         self._fields.check(request.method, request.path, body)
         checks.check_model(body, self._settings.model)
         checks.check_parser(body, self._settings.tool_parser)
+        checks.check_sampling(body)
         prompt = self._prompts.of_chat(body["messages"], body.get("tools"))
         checks.check_length(len(prompt), self._settings.max_model_len)
         return self._reply(request, body, len(prompt))
@@ -124,6 +125,7 @@ class ChatRoute:
             n=_choices(body),
             tool_choice="named" if is_object(choice) else choice or "auto",
             parse_calls=self._settings.tool_parser is not None and choice != "none",
+            has_parser=self._settings.tool_parser is not None,
             parallel_calls=body.get("parallel_tool_calls") is not False,
             include_reasoning=body.get("include_reasoning") is not False,
         )

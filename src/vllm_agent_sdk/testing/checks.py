@@ -20,6 +20,7 @@ __all__ = [
     "check_length",
     "check_model",
     "check_parser",
+    "check_sampling",
     "read_body",
     "tool_choice",
 ]
@@ -97,6 +98,19 @@ def check_chat(body: Mapping[str, Any]) -> None:
     """Refuse what the chat request's own rules forbid."""
     if body.get("stream_options") and not body.get("stream"):
         raise _refused("Stream options can only be defined when `stream=True`.", "stream_options")
+    top_logprobs = body.get("top_logprobs")
+    if top_logprobs and not body.get("logprobs"):
+        raise _refused("when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs")
+    if body.get("cache_salt") == "":
+        raise _refused(
+            "Parameter 'cache_salt' must be a non-empty string if provided.", "cache_salt"
+        )
+    outputs = body.get("structured_outputs")
+    if is_object(outputs) and sum(outputs.get(name) is not None for name in _CONSTRAINTS) > 1:
+        raise RefusedError(
+            "You can only use one kind of constraints for structured outputs "
+            "('json', 'regex' or 'choice')."
+        )
     tools, choice = body.get("tools"), body.get("tool_choice")
     if tools == []:
         raise _refused(
@@ -155,6 +169,57 @@ def check_parser(body: Mapping[str, Any], tool_parser: str | None) -> None:
         )
     described = f'function "{_named(choice)}"' if is_object(choice) else f'"{choice}"'
     raise RefusedError(f"tool_choice={described} requires --tool-call-parser to be set")
+
+
+_CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+_MOST_LOGPROBS = 20
+
+
+def check_sampling(body: Mapping[str, Any]) -> None:
+    """Refuse what no model can be asked for, in the order in which the server finds it."""
+    _check_ranges(body)
+    for name in ("presence_penalty", "frequency_penalty"):
+        value = _number(body, name)
+        if value is not None and not -2 <= value <= 2:
+            raise RefusedError(f"{name} must be in [-2, 2], got {float(value)}.")
+    n = _number(body, "n")
+    if n is not None and n < 1:
+        raise RefusedError(f"n must be at least 1, got {n}.")
+    asked = _number(body, "top_logprobs") or 0
+    if asked > _MOST_LOGPROBS:
+        raise RefusedError(
+            f"Requested sample logprobs of {asked}, which is greater than max allowed: "
+            f"{_MOST_LOGPROBS} (parameter=logprobs, value={asked})",
+            param="logprobs",
+        )
+    if n is not None and n > 1 and body.get("temperature") == 0:
+        raise RefusedError(f"n must be 1 when using greedy sampling, got {n}.")
+
+
+def _check_ranges(body: Mapping[str, Any]) -> None:
+    temperature, top_p = _number(body, "temperature"), _number(body, "top_p")
+    if temperature is not None and not 0 <= temperature <= 2:
+        raise _out_of_range("temperature", "in [0, 2]", float(temperature))
+    if top_p is not None and not 0 < top_p <= 1:
+        raise _out_of_range("top_p", "in (0, 1]", float(top_p))
+    for name in ("max_completion_tokens", "max_tokens"):
+        limit = _number(body, name)
+        if limit is not None:
+            if limit < 1:
+                raise _out_of_range("max_tokens", "at least 1", limit)
+            break
+
+
+def _number(body: Mapping[str, Any], name: str) -> Any:
+    """Give a field that is a number; `None` for one that is left out, or was sent as text."""
+    value = body.get(name)
+    return value if isinstance(value, (int, float)) else None
+
+
+def _out_of_range(name: str, range_: str, value: float) -> RefusedError:
+    return RefusedError(
+        f"{name} must be {range_}, got {value}. (parameter={name}, value={value})", param=name
+    )
 
 
 def check_length(tokens: int, max_model_len: int) -> None:

@@ -97,6 +97,7 @@ class CompletionsRoute:
                 f"(parameter=max_tokens, value={max_tokens})",
                 param="max_tokens",
             )
+        checks.check_sampling({**body, "max_tokens": None})
         for _, ids in prompts:
             checks.check_length(len(ids), self._settings.max_model_len)
         return self._reply(request, body, prompts, only_echo)

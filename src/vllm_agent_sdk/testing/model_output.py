@@ -32,6 +32,7 @@ class ChatFacts:
         n: The number of choices.
         tool_choice: `"auto"`, `"required"`, `"named"` or `"none"`.
         parse_calls: Whether the server's parser makes calls of what the model writes.
+        has_parser: Whether the server has one, asked for or not.
         parallel_calls: Whether more than the first call is let through.
         include_reasoning: Whether reasoning is let through.
     """
@@ -47,6 +48,7 @@ class ChatFacts:
     n: int = 1
     tool_choice: str = "auto"
     parse_calls: bool = True
+    has_parser: bool = True
     parallel_calls: bool = True
     include_reasoning: bool = True
 

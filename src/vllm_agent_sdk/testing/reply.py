@@ -39,12 +39,15 @@ class ReplyUsage(TypedDict, total=False):
         completion_tokens: Default: the number of pieces the reply is streamed in.
         cached_tokens: Default: not reported, as by a server without
             `--enable-prompt-tokens-details`.
+        created_cache_tokens: Those of the prompt that are in the cache from now on. Default: the
+            same; chat only.
         reasoning_tokens: Default: reported for replies with reasoning only.
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    created_cache_tokens: int
     reasoning_tokens: int
 
 

@@ -121,7 +121,9 @@ class ResponsesRoute:
             messages = [{"content": str(self._kept[previous].response["output"])}, *messages]
         tokens = len(self._prompts.of_chat(messages, body.get("tools")))
         limit = self._settings.max_model_len
-        if tokens >= limit:
+        if tokens > limit:
+            checks.check_length(tokens, limit)
+        if tokens == limit:
             raise _refused(
                 f"The engine prompt length {tokens} exceeds the max_model_len {limit}. "
                 "Please reduce prompt.",

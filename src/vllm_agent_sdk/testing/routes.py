@@ -61,6 +61,7 @@ class Routes:
             "/detokenize": {"POST": self._detokenize},
             "/version": {"GET": self._version},
             "/health": {"GET": self._health},
+            "/ping": {"GET": self._health, "POST": self._health},
             "/load": {"GET": self._load},
             "/openapi.json": {"GET": self._openapi},
             "/metrics": {"GET": self._metrics},

@@ -144,7 +144,10 @@ def _chunks(chat: Chat, reply: Reply, facts: ChatFacts) -> Iterator[bytes]:
             ends = rides and at == len(steps) - 1
             yield _step_chunk(chat, reply, facts, (choice, step.delta, counts, ends))
     if not rides or not all_steps[0]:
-        last: dict[str, Any] = {} if chat.calls or chat.reasoning else {"content": ""}
+        # A parser leaves out text that is empty, but where a stop string has cut it.
+        nothing = facts.has_parser and reply.options.get("stop_reason") is None
+        nothing = nothing or bool(chat.calls or chat.reasoning)
+        last: dict[str, Any] = {} if nothing else {"content": ""}
         for choice in range(facts.n):
             yield _step_chunk(chat, reply, facts, (choice, last, counts, True))
     if facts.include_usage:
@@ -272,8 +275,10 @@ def _usage(
     prompt_details: dict[str, Any] | None = None
     if "cached_tokens" in scripted:
         prompt_details = {"cached_tokens": scripted["cached_tokens"]}
+        if whole or "created_cache_tokens" in scripted:
+            prompt_details["created_cache_tokens"] = scripted.get("created_cache_tokens")
         if whole:
-            prompt_details.update(created_cache_tokens=None, multimodal_tokens=None)
+            prompt_details["multimodal_tokens"] = None
     completion_details = None
     if chat.reasoning or "reasoning_tokens" in scripted:
         reasoning_tokens = scripted.get("reasoning_tokens", counts.reasoning)
