@@ -264,8 +264,8 @@ class Sampling(Record, frozen=True, omit_defaults=True):
         frequency_penalty: -2 to 2.
         repetition_penalty: Above 0; 1 is none.
         logit_bias: Token id as text to bias, -100 to 100.
-        thinking: True, False, an effort (`none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`)
-            or tokens to think; what model or server cannot do is `UnsupportedByServerError`.
+        thinking: True, False, an effort (`none`, `minimal`, `low`, `medium`, `high`, `xhigh` or
+            `max`), or tokens; what model or server cannot is `UnsupportedByServerError`.
         parallel_tool_calls: Several calls in one turn. Unset: the server's default in native
             turns, one call a turn in guided ones.
         extra_body: Anything else to send, by its wire name.
