@@ -66,7 +66,9 @@ class Tokens:
             )
         body["model"] = await self._calls.resolve_model(params.get("model"))
         timeout = params.get("timeout")
-        return decode_tokens(await self._calls.post("/tokenize", body, timeout=timeout))
+        return await self._calls.ask(
+            "/tokenize", decode_tokens, body=body, root=True, timeout=timeout
+        )
 
     async def detokenize(
         self,
@@ -85,4 +87,6 @@ class Tokens:
                 raise UsageError(f"detokenize() takes token ids, 0 or more; {token!r} is none.")
         body = {"model": await self._calls.resolve_model(params.get("model")), "tokens": ids}
         timeout = params.get("timeout")
-        return decode_text(await self._calls.post("/detokenize", body, timeout=timeout))
+        return await self._calls.ask(
+            "/detokenize", decode_text, body=body, root=True, timeout=timeout
+        )
