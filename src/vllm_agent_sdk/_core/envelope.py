@@ -97,7 +97,7 @@ def _json(text: str) -> str:
 
 _TOOL, _FINAL, _ARGUMENTS = '{"tool":', '{"final":', '{"arguments":'
 _TOOL_HEAD = re.compile(r'\s*\{\s*"tool"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*(?=\{)')
-_BEGUN_HEAD = re.compile(r'\s*\{\s*"tool"\s*:\s*("(?:[^"\\]|\\.)*("[\s,:argument"]*)?)?')
+_BEGUN_HEAD = re.compile(r'\s*\{\s*"tool"\s*:\s*("(?:[^"\\]|\\.)*("[\s,:arguments"]*)?)?')
 _FINAL_HEAD = re.compile(r'\s*\{\s*"final"\s*:\s*(?=\S)')
 _SAFE = re.compile(
     r'(?:[^"\\]|\\["\\/bfnrt]|\\u(?![dD][89abAB])[0-9a-fA-F]{4}'
@@ -190,6 +190,8 @@ class EnvelopeParser:
 
     def _unordered(self, events: list[StreamEvent]) -> bool:
         """Read an object whose arguments stand before the tool's name."""
+        if JsonValue().end(self._rest) is None:
+            return False  # it was cut
         found = _codec.decode_or_none(self._rest.encode("utf-8", "replace"))
         if not isinstance(found, dict) or set(found) != {"tool", "arguments"}:
             return self._outside(events)
@@ -234,7 +236,7 @@ class EnvelopeParser:
             self._state = self._at_brace
         return end is not None
 
-    def _in_string(self, events: list[StreamEvent], ended: bool) -> bool:
+    def _in_string(self, events: list[StreamEvent], _ended: bool) -> bool:
         safe = _SAFE.match(self._rest)
         text = safe[0] if safe else ""
         self._say(_unescaped(text), events)
@@ -242,13 +244,11 @@ class EnvelopeParser:
         if self._rest[:1] == '"':
             self._rest, self._state = self._rest[1:], self._at_brace
             return True
-        if len(self._rest) >= _PAIR or (ended and len(self._rest) >= _PAIR // 2):
-            # Half of a pair, or no escape at all.
-            size = 6 if self._rest[1] in "uU" else 2
+        size = _lone(self._rest)
+        if size:
             self._say("\ufffd", events)
             self._rest = self._rest[size:]
-            return True
-        return False
+        return size > 0
 
     def _at_brace(self, events: list[StreamEvent], _ended: bool) -> bool:
         rest = self._rest.lstrip()
@@ -266,6 +266,16 @@ class EnvelopeParser:
         if text:
             self._text.append(text)
             events.append(TextDelta(text=text))
+
+
+def _lone(text: str) -> int:
+    """Give how many characters stand for none: half of a pair, or no escape. 0: more must come."""
+    if text[1:2] not in {"", "u"}:
+        return 2
+    after = text[6:]
+    if not after or (len(text) < _PAIR and "\\u".startswith(after[:2])):
+        return 0
+    return 6
 
 
 def _unescaped(text: str) -> str:
