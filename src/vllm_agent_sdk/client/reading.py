@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_agent_sdk._core.model_family import sends_reasoning
+from vllm_agent_sdk._core.roles import ordered
 from vllm_agent_sdk._core.text_calls import FAMILIES, TextCalls
 from vllm_agent_sdk._core.thinking import merge_fields, model_names, thinking_fields
 from vllm_agent_sdk._core.transcript import wire_messages
@@ -55,7 +56,7 @@ class TextReading:
     ) -> Reading:
         """Add what the model decides to a body, and say how the reply's text is read.
 
-        That is the fields of `thinking=`, and the reasoning of earlier turns.
+        That is the fields of `thinking=`, the reasoning of earlier turns, and the order of roles.
 
         Raises:
             UsageError: A keyword cannot work, or the format of calls in the text is unknown.
@@ -67,6 +68,11 @@ class TextReading:
             known = await self._server().profile()
             merge_fields(body, thinking_fields(thinking, known, body.get("model")))
         await self._send_reasoning(body, messages, known)
+        roles = params.get("roles") or "off"
+        if roles not in {"off", "merge", "strict"}:
+            raise UsageError(f"roles={roles!r}: it is 'off', 'merge' or 'strict'.")
+        if roles != "off":
+            body["messages"] = ordered(body["messages"], roles)
         tags = known is not None and known.think_tags.value is True
         if not calls or not body.get("tools") or body.get("tool_choice") == "none":
             return Reading(tags)

@@ -67,6 +67,10 @@ class ChatKeywords(GenerationKeywords, total=False):
     #: server's profile names (`call_format`), or the one named here: `hermes`, `qwen_xml`,
     #: `llama_json`, `pythonic`. Unset: False.
     parse_text_calls: bool | str | None
+    #: The order of roles, for templates that insist on one: `off`; `merge` joins neighbours of one
+    #: role; `strict` also puts what the system says first, and a user before an assistant. Unset:
+    #: `off`.
+    roles: Literal["off", "merge", "strict"] | None
 
 
 class CommonFields(TypedDict, total=False):
