@@ -68,7 +68,7 @@ class TextReading:
             known = await self._server().profile()
             merge_fields(body, thinking_fields(thinking, known, body.get("model")))
         await self._send_reasoning(body, messages, known)
-        roles = params.get("roles") or "off"
+        roles: Any = params.get("roles") or "off"
         if roles not in {"off", "merge", "strict"}:
             raise UsageError(f"roles={roles!r}: it is 'off', 'merge' or 'strict'.")
         if roles != "off":
