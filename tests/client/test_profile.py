@@ -18,7 +18,8 @@ from vllm_agent_sdk.errors import (
 )
 from vllm_agent_sdk.testing import Reply, Simulator
 from vllm_agent_sdk.transport.base import ByteStream, Request, Transport
-from vllm_agent_sdk.types.profile import ServerProfile
+from vllm_agent_sdk.types.options import Price
+from vllm_agent_sdk.types.profile import Known, ServerProfile
 
 from .support import HI, WEATHER, FixedStream, served
 
@@ -68,7 +69,7 @@ async def test_it_is_learnt_once_and_shared() -> None:
             assert all(profile is profiles[0] for profile in profiles)
             first = list(asked.paths)
             assert sorted(first) == [
-                "/metrics", "/openapi.json", *["/tokenize"] * 8, "/v1/models", "/version",
+                "/metrics", "/openapi.json", *["/tokenize"] * 9, "/v1/models", "/version",
             ]  # fmt: skip
             assert await vllm.server.profile() is profiles[0]
             assert asked.paths == first
@@ -82,6 +83,72 @@ async def test_it_is_learnt_once_and_shared() -> None:
         assert profile.model == "sim-model"
         assert profile.probed is False
         assert not server.chats
+
+
+@pytest.mark.feature("E-04")
+async def test_models_tell_what_is_known_of_them_and_prices_from_a_table_alone() -> None:
+    async with Simulator() as server:
+        vllm, asked = client(server, openapi_json=OPENAPI, metrics=METRICS)
+        async with vllm:
+            (card,) = (await vllm.models.list()).data
+            assert asked.paths == ["/v1/models"]
+            assert card.max_context_length == Known(8192, "card")
+            assert (card.supports_tool_calling.value, card.price, card.cost_tier) == (None,) * 3
+            await vllm.server.profile()
+            price = Price(input=1.0, output=2.0)
+            card = await vllm.models.retrieve(
+                "sim-model", prices={"sim-model": price}, tiers={"sim-model": "low"}
+            )
+            assert card.supports_structured_output == Known(True, "openapi")
+            assert card.supports_prompt_caching.source == "metrics"
+            assert not card.supports_image_output
+            assert card.supports_web_search.value is None
+            assert (card.price, card.cost_tier) == (price, "low")
+            vllm.server.set_profile((await vllm.server.profile()).with_(web_search=True))
+            card = await vllm.models.retrieve("sim-model")
+            assert (card.supports_web_search.value, card.supports_web_search.source) == (
+                True,
+                "set by hand",
+            )
+
+
+@pytest.mark.feature("E-10")
+@pytest.mark.parametrize(
+    ("message", "limit", "known"),
+    [
+        ("sim-model is not a multimodal model", 0, False),
+        ("At most 0 image(s) may be provided in one prompt.", 0, False),
+        ("At most 2 image(s) may be provided in one prompt.", 2, None),
+    ],
+)
+async def test_a_refused_image_says_so_and_is_kept(
+    message: str, limit: int, known: bool | None
+) -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    async with Simulator(Reply.error(400, message=message)) as server:
+        vllm, _ = client(server, openapi_json=OPENAPI)
+        async with vllm:
+            with pytest.raises(UnsupportedByServerError) as caught:
+                await vllm.chat.completions.create(messages=[{"role": "user", "content": [part]}])
+            assert (caught.value.feature, caught.value.limit) == ("image_input", limit)
+            assert (await vllm.server.profile()).image_input.value is known
+
+
+@pytest.mark.feature("E-10")
+async def test_an_old_server_gets_what_it_knows_once_it_is_known_to_be_old() -> None:
+    chosen = {"choice": ["OK"]}
+    async with Simulator(version="0.10.1", check_fields=False) as server:
+        vllm = AsyncVLLM(server.base_url, model="sim-model")
+        async with vllm:
+            await vllm.chat.completions.create(messages=HI, structured_outputs=chosen)
+            vllm.server.set_profile(ServerProfile().with_(version="0.10.1"))
+            await vllm.chat.completions.create(messages=HI, structured_outputs=chosen)
+            first, second = (chat.json for chat in server.chats)
+            assert (first["structured_outputs"], "guided_choice" in first) == (chosen, False)
+            assert (second["guided_choice"], "structured_outputs" in second) == (["OK"], False)
+            with pytest.raises(UnsupportedByServerError, match="return_token_ids"):
+                await vllm.chat.completions.create(messages=HI, return_token_ids=True)
+            assert len(server.chats) == 2
 
 
 @pytest.mark.feature("E-10")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import gc
 import logging
@@ -10,6 +11,7 @@ import pickle
 import traceback
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -173,6 +175,37 @@ async def test_a_reply_that_is_no_stream_and_repeats_the_key_does_not_show_it() 
         with pytest.raises(ProtocolError, match=r"provided: \*\*\*") as caught:
             await ask(vllm, True)
     check_hidden(caught.value)
+
+
+BASIC = base64.b64encode(f"user:{KEY}".encode()).decode()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply.raw(ECHO, content_type="application/json"),
+        Reply.raw(b'{"choices": "' + ECHO + b'"}', content_type="application/json"),
+        Reply.raw(b'{"choices": "' + b"x" * 160 + ECHO + b'"}', content_type="application/json"),
+        Reply.raw(b"\xff\xfe" + ECHO, content_type="application/json"),
+        Reply.raw(b'data: {"error": {"message": "' + ECHO + b'", "code": 400}}\n\n'),
+        Reply.raw(b'data: {"error": {"message": "' + BASIC.encode() + b'", "code": 503}}\n\n'),
+        Reply.raw(b"data: " + ECHO + b"\n\n"),
+        Reply.error(307, headers={"location": f"http://x/?key={KEY}"}),
+        Reply.error(503, message=quote(KEY), headers={"retry-after": KEY}),
+        Reply.error(500, message=BASIC),
+    ],
+    ids=[
+        "no JSON", "another shape", "cut in the key", "no text", "error frame", "base64 in a frame",
+        "an event that is none", "location", "percent", "base64",
+    ],
+)  # fmt: skip
+async def test_wherever_a_server_repeats_the_key_it_is_hidden(reply: Reply, stream: bool) -> None:
+    async with served(reply, client={"api_key": KEY}) as (_, vllm):
+        with pytest.raises(VLLMError) as caught:
+            await ask(vllm, stream)
+    check_hidden(caught.value)
+    assert BASIC not in str(caught.value)
 
 
 @pytest.mark.parametrize("stream", [False, True])

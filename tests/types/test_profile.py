@@ -48,7 +48,7 @@ def test_a_models_facts_come_from_its_card_and_the_profile() -> None:
     profile = ServerProfile(models=(BASE, LORA)).with_(
         auto_tools=Known(True, "probe"),
         structured_outputs=Known(True, "openapi"),
-        routes=Known(("/v1/chat/completions",), "openapi"),
+        image_output=Known(False, "openapi"),
     )
     facts = model_info(BASE, profile)
     assert facts.max_context_length == Known(4096, "card")

@@ -29,10 +29,12 @@ from vllm_agent_sdk.types.server import ModelInfo
 
 __all__ = [
     "THINKING_SWITCHES",
+    "after_media",
     "after_probe",
     "after_refusal",
     "with_cards",
     "with_openapi",
+    "with_roles",
     "with_thinking",
     "with_tokens",
     "with_version",
@@ -115,6 +117,7 @@ def _with_document(profile: ServerProfile, document: OpenAPI) -> ServerProfile:
         tasks=Known(tuple(tasks), "openapi"),
         fields=Known(fields, "openapi"),
         responses=Known("/v1/responses" in paths, "openapi"),
+        image_output=Known("/v1/images/generations" in paths, "openapi"),
         dev_mode=Known("/server_info" in paths or "/sleep" in paths, "openapi", DEV_FLAG),
         runtime_lora=Known("/v1/load_lora_adapter" in paths, "openapi", LORA_FLAG),
     )
@@ -228,6 +231,19 @@ def with_thinking(
     )
 
 
+def with_roles(profile: ServerProfile, system: bool, strict: bool | None) -> ServerProfile:
+    """Add what `/tokenize` said of roles: whether a system message is taken, and two of one."""
+    profile = profile.with_(system_role=Known(system, "tokenize"))
+    return profile if strict is None else profile.with_(strict_roles=Known(strict, "tokenize"))
+
+
+def after_media(profile: ServerProfile, what: str, message: str) -> ServerProfile:
+    """Add that a part of a request was refused: the model takes none of its kind."""
+    if what not in {"image_input", "audio_input", "video_input"}:
+        return profile
+    return profile.with_(**{what: Known(False, "refusal", reason=message.partition(". ")[0])})
+
+
 def after_refusal(profile: ServerProfile, flags: tuple[str, ...], message: str) -> ServerProfile:
     """Add what a server's refusal tells: it lacks these flags."""
     refused = message.partition(". ")[0]
@@ -255,7 +271,7 @@ def after_probe(
         said: The reply's JSON, or the error.
     """
     flag = getattr(profile, what).flag
-    if isinstance(said, UnsupportedByServerError) and said.flags:
+    if isinstance(said, UnsupportedByServerError) and (said.flags or said.limit == 0):
         refused = said.message.partition(". ")[0]
         return profile.with_(**{what: Known(False, "refusal", flag, refused)})
     if isinstance(said, VLLMError):

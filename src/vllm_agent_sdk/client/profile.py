@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from vllm_agent_sdk._core.metrics import read_metrics
 from vllm_agent_sdk._core.profile import (
     THINKING_SWITCHES,
+    after_media,
     after_probe,
     after_refusal,
     with_cards,
     with_openapi,
+    with_roles,
     with_thinking,
     with_tokens,
     with_version,
@@ -64,6 +66,7 @@ class Profiler:
         self._profile: ServerProfile | None = None
         # What calls were refused for: the flags, and the server's words.
         self._refusals: dict[tuple[str, ...], str] = {}
+        self._media: dict[str, str] = {}
         # Whoever comes second waits here, and finds what the first has learnt.
         self._learning = asyncio.Lock()
 
@@ -78,13 +81,18 @@ class Profiler:
         async with self._learning:
             profile = self._profile
             if refresh and profile is seen:
+                self._media.clear()
                 self._refusals.clear()  # the server may have been started anew
                 profile = None
             if profile is None:
-                profile = self._profile = await self._learn()
+                profile = self._keep(await self._learn())
             if probe and not profile.probed:
-                profile = self._profile = await self._probe(profile)
+                profile = self._keep(await self._probe(profile))
             return profile
+
+    def _keep(self, profile: ServerProfile) -> ServerProfile:
+        self._profile = self._calls.profile = profile
+        return profile
 
     @property
     def known(self) -> ServerProfile | None:
@@ -93,34 +101,42 @@ class Profiler:
 
     def set(self, profile: ServerProfile) -> None:
         """Take this profile for what is known."""
-        self._profile = profile
+        self._keep(profile)
 
     def refused(self, error: UnsupportedByServerError) -> None:
-        """Take note of a call that was refused for want of flags."""
-        if error.flags:
+        """Take note of a call that was refused for want of flags, or for one of its parts."""
+        if error.limit == 0:
+            self._media[error.feature] = error.message
+            if self._profile is not None:
+                self._keep(after_media(self._profile, error.feature, error.message))
+        elif error.flags:
             self._refusals[error.flags] = error.message
             if self._profile is not None:
-                self._profile = after_refusal(self._profile, error.flags, error.message)
+                self._keep(after_refusal(self._profile, error.flags, error.message))
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────
 
     async def _learn(self) -> ServerProfile:
         calls = self._calls
         profile = ServerProfile(base_url=calls.base_url)
-        version, why = await self._version()
+        # All at once: a run waits for this before its first turn.
+        (version, why), told, document, metrics = await _together(
+            self._version(), self._cards(), self._get("/openapi.json"), self._get("/metrics")
+        )
         profile = with_version(profile, version, why)
-        cards, why = await self._cards()
+        cards, why = told
         own = [card for card in cards if card.parent is None]
         roots = {card.root or card.id for card in own}
         model = calls.config.model or (own[0].id if own and len(roots) == 1 else None)
         profile = with_cards(profile.with_(model=model), cards, why)
-        body, why = await self._get("/openapi.json")
-        profile = with_openapi(profile, body, why)
+        profile = with_openapi(profile, *document)
         profile = await self._with_tokens(profile, model)
         profile = await self._with_thinking(profile, model)
-        profile = await self._with_metrics(profile)
+        profile = _with_metrics(profile, *metrics)
         for flags, message in self._refusals.items():
             profile = after_refusal(profile, flags, message)
+        for what, message in self._media.items():
+            profile = after_media(profile, what, message)
         return profile
 
     async def _get(self, path: str) -> tuple[bytes | None, str | None]:
@@ -131,13 +147,14 @@ class Profiler:
 
     async def _version(self) -> tuple[str | None, str | None]:
         try:
-            return decode_version(await self._calls.get("/version", root=True)).version, None
+            said = await self._calls.ask("/version", decode_version, root=True)
         except _TOLD as error:
             return None, f"/version: {error.message[:160]}"
+        return said.version, None
 
     async def _cards(self) -> tuple[list[Any], str | None]:
         try:
-            return decode_models(await self._calls.get("/models")).data, None
+            return (await self._calls.ask("/models", decode_models)).data, None
         except AuthenticationError:
             raise
         except _TOLD as error:
@@ -149,8 +166,10 @@ class Profiler:
         tokenize = Tokens(self._calls).tokenize
         for messages in (_MESSAGES, [_USER]):
             try:
-                without = await tokenize(messages=messages, model=model)
-                with_tool = await tokenize(messages=messages, tools=[_TOOL], model=model)
+                without, with_tool = await _together(
+                    tokenize(messages=messages, model=model),
+                    tokenize(messages=messages, tools=[_TOOL], model=model),
+                )
             except BadRequestError as error:
                 # A template may refuse a system message: once more without one.
                 why = f"/tokenize: {error.message[:160]}"
@@ -159,8 +178,19 @@ class Profiler:
                 return with_tokens(profile, None, None, f"/tokenize: {error.message[:160]}")
             else:
                 counts = (without.count, with_tool.count)
-                return with_tokens(profile, counts, without.max_model_len, None)
+                profile = with_tokens(profile, counts, without.max_model_len, None)
+                return with_roles(profile, messages is _MESSAGES, await self._strict(model))
         return profile
+
+    async def _strict(self, model: str) -> bool | None:
+        """Tell whether the template refuses two messages of one role."""
+        try:
+            await Tokens(self._calls).tokenize(messages=[_USER, _USER], model=model)
+        except BadRequestError:
+            return True
+        except _TOLD:
+            return None
+        return False
 
     async def _with_thinking(self, profile: ServerProfile, model: str | None) -> ServerProfile:
         if model is None:
@@ -179,19 +209,6 @@ class Profiler:
                 return with_thinking(profile, None, f"/tokenize: {error.message[:160]}")
             prompts[name] = tuple(said.tokens)
         return with_thinking(profile, prompts, None)
-
-    async def _with_metrics(self, profile: ServerProfile) -> ServerProfile:
-        flag = profile.prefix_caching.flag
-        body, why = await self._get("/metrics")
-        on = None
-        if body is not None:
-            try:
-                on = read_metrics(body.decode("utf-8", "replace")).prefix_caching
-            except ProtocolError as error:
-                why = error.message[:160]
-        if on is None:
-            return profile.with_(prefix_caching=Known(flag=flag, reason=why))
-        return profile.with_(prefix_caching=Known(on, "metrics", flag))
 
     # ── probing ──────────────────────────────────────────────────────────────────────────────────
 
@@ -215,6 +232,29 @@ class Profiler:
         except _TOLD as error:
             return error
         return said if isinstance(said, dict) else {}
+
+
+async def _together(*asked: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Wait for all; the first failure ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in asked]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _with_metrics(profile: ServerProfile, body: bytes | None, why: str | None) -> ServerProfile:
+    flag = profile.prefix_caching.flag
+    on = None
+    if body is not None:
+        try:
+            on = read_metrics(body.decode("utf-8", "replace")).prefix_caching
+        except ProtocolError as error:
+            why = error.message[:160]
+    if on is None:
+        return profile.with_(prefix_caching=Known(flag=flag, reason=why))
+    return profile.with_(prefix_caching=Known(on, "metrics", flag))
 
 
 def _probes(model: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import msgspec
 
 from vllm_agent_sdk._core.metrics import read_metrics
 from vllm_agent_sdk.client.calls import Calls
@@ -17,8 +19,8 @@ from vllm_agent_sdk.errors import (
     VLLMError,
 )
 from vllm_agent_sdk.types.metrics import ServerMetrics, decode_load
-from vllm_agent_sdk.types.options import Timeout
-from vllm_agent_sdk.types.profile import ServerProfile
+from vllm_agent_sdk.types.options import Price, Timeout
+from vllm_agent_sdk.types.profile import ServerProfile, model_info
 from vllm_agent_sdk.types.server import (
     ModelInfo,
     ModelList,
@@ -29,26 +31,58 @@ from vllm_agent_sdk.types.server import (
 __all__ = ["Models", "Server"]
 
 
+def _metrics(body: bytes) -> ServerMetrics:
+    return read_metrics(body.decode("utf-8", "replace"))
+
+
 class Models:
     """The models that the server serves (`/v1/models`)."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    async def list(self, *, timeout: Timeout | float | None = None) -> ModelList:
-        """List the models, LoRA adapters among them."""
-        whole = await self._calls.get("/models", timeout=timeout)
-        models = decode_models(whole)
-        models.attach(whole, None)
+    async def list(
+        self,
+        *,
+        prices: Mapping[str, Price] | None = None,
+        tiers: Mapping[str, str] | None = None,
+        timeout: Timeout | float | None = None,
+    ) -> ModelList:
+        """List the models, LoRA adapters among them, with what is known of each.
+
+        Nothing else is asked: what the card does not tell is known after `server.profile()`.
+
+        Args:
+            prices: By model id; no server tells its prices.
+            tiers: Cost tiers as you call them, by model id.
+            timeout: The clocks, or seconds in all.
+        """
+        call = self._calls.call("/models", None, {"timeout": timeout})
+        whole, models = await self._calls.read(call, decode_models)
+        models.attach(whole.body, call.request_id)
+        profile = self._calls.profile or ServerProfile()
+        profile = msgspec.structs.replace(profile, models=tuple(models.data))
+        for card in models.data:
+            price, tier = (prices or {}).get(card.id), (tiers or {}).get(card.id)
+            card.__dict__["known"] = model_info(card, profile, price, tier)
         return models
 
-    async def retrieve(self, id: str, *, timeout: Timeout | float | None = None) -> ModelInfo:
+    async def retrieve(
+        self,
+        id: str,
+        *,
+        prices: Mapping[str, Price] | None = None,
+        tiers: Mapping[str, str] | None = None,
+        timeout: Timeout | float | None = None,
+    ) -> ModelInfo:
         """Give one model's card (vLLM has no route for one: the list is filtered).
+
+        Takes what `list` takes.
 
         Raises:
             ModelNotFoundError: There is none of this name; `known` holds the names there are.
         """
-        cards = (await self.list(timeout=timeout)).data
+        cards = (await self.list(prices=prices, tiers=tiers, timeout=timeout)).data
         for card in cards:
             if card.id == id:
                 return card
@@ -122,7 +156,9 @@ class Server:
 
     async def version(self, *, timeout: Timeout | float | None = None) -> str:
         """Give the server's version, such as `"0.32.0"`."""
-        return decode_version(await self._calls.get("/version", root=True, timeout=timeout)).version
+        return (
+            await self._calls.ask("/version", decode_version, root=True, timeout=timeout)
+        ).version
 
     async def metrics(self, *, timeout: Timeout | float | None = None) -> ServerMetrics:
         """Give what `/metrics` says as typed values, under one name for all versions of vLLM.
@@ -130,8 +166,7 @@ class Server:
         Raises:
             ProtocolError: It is not in Prometheus' text form.
         """
-        body = await self._calls.get("/metrics", root=True, timeout=timeout)
-        return read_metrics(body.decode("utf-8", "replace"))
+        return await self._calls.ask("/metrics", _metrics, root=True, timeout=timeout)
 
     async def load(self, *, timeout: Timeout | float | None = None) -> int:
         """Give the requests that the server is answering.
@@ -139,8 +174,8 @@ class Server:
         It is always 0 without `--enable-server-load-tracking`, and one process's number where
         there are several.
         """
-        body = await self._calls.get("/load", root=True, timeout=timeout)
-        return decode_load(body).server_load
+        load = await self._calls.ask("/load", decode_load, root=True, timeout=timeout)
+        return load.server_load
 
     async def profile(self, *, probe: bool = False, refresh: bool = False) -> ServerProfile:
         """Give what is known of the server; learnt at the first call and kept for this client.

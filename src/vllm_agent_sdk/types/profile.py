@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types import _codec
+from vllm_agent_sdk.types.options import Price
 from vllm_agent_sdk.types.server import ModelInfo
 
 __all__ = ["Known", "ModelFacts", "ServerProfile", "Source", "model_info"]
@@ -23,6 +24,7 @@ Source: TypeAlias = Literal[
     "probe",
     "refusal",
     "metrics",
+    "name",
     "set by hand",
     "unknown",
 ]
@@ -31,7 +33,7 @@ V = TypeVar("V", default=bool)
 
 
 class Known(_codec.Fact, Generic[V], frozen=True):
-    """A fact, and where it comes from.
+    """A fact, and where it comes from. True in an `if` only where its value is.
 
     Attributes:
         value: The fact; `None` for unknown.
@@ -44,6 +46,9 @@ class Known(_codec.Fact, Generic[V], frozen=True):
     source: Source = "unknown"
     flag: str | None = None
     reason: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
 
 
 TOOL_FLAGS = "--enable-auto-tool-choice --tool-call-parser NAME"
@@ -67,6 +72,8 @@ class ServerProfile(_codec.Record, frozen=True):
         models: The cards of its models.
         context_length: Tokens of the model's context.
         blind_template: Whether the chat template leaves tools out of the prompt.
+        system_role: Whether the template takes a system message.
+        strict_roles: Whether it refuses roles that do not alternate.
         auto_tools: Whether `tool_choice="auto"` is taken.
         required_tools: Whether `tool_choice="required"` is taken.
         named_tools: Whether a named tool is taken as `tool_choice`.
@@ -87,6 +94,8 @@ class ServerProfile(_codec.Record, frozen=True):
         image_input: Whether the model sees images.
         audio_input: Whether it hears.
         video_input: Whether it sees videos.
+        image_output: Whether the server makes images.
+        web_search: Whether it searches the web for the model. No server tells: set it by hand.
         prefix_caching: Whether the prefix cache is on.
         dev_mode: Whether the routes of development (sleep, reset, …) are there.
         runtime_lora: Whether LoRA adapters can be loaded while it runs.
@@ -104,6 +113,8 @@ class ServerProfile(_codec.Record, frozen=True):
     models: tuple[ModelInfo, ...] = ()
     context_length: Known[int] = Known()
     blind_template: Known = Known()
+    system_role: Known = Known()
+    strict_roles: Known = Known()
     auto_tools: Known = Known(flag=TOOL_FLAGS)
     required_tools: Known = Known(flag=PARSER_FLAG)
     named_tools: Known = Known(flag=PARSER_FLAG)
@@ -122,6 +133,8 @@ class ServerProfile(_codec.Record, frozen=True):
     image_input: Known = Known()
     audio_input: Known = Known()
     video_input: Known = Known()
+    image_output: Known = Known()
+    web_search: Known = Known()
     prefix_caching: Known = Known(flag="--enable-prefix-caching")
     dev_mode: Known = Known(flag=DEV_FLAG)
     runtime_lora: Known = Known(flag=LORA_FLAG)
@@ -187,6 +200,8 @@ class ModelFacts(_codec.Record, frozen=True):
     Attributes:
         id: The model's name.
         parent: The base model of a LoRA adapter.
+        price: From the table that was given, else `None`.
+        cost_tier: From the table that was given, else `None`.
         max_context_length: Tokens.
         supports_tool_calling: Whether calls of tools are told as such.
         supports_structured_output: Whether replies can be constrained.
@@ -199,6 +214,8 @@ class ModelFacts(_codec.Record, frozen=True):
 
     id: str
     parent: str | None = None
+    price: Price | None = None
+    cost_tier: str | None = None
     max_context_length: Known[int] = Known()
     supports_tool_calling: Known = Known()
     supports_structured_output: Known = Known()
@@ -209,7 +226,12 @@ class ModelFacts(_codec.Record, frozen=True):
     supports_prompt_caching: Known = Known()
 
 
-def model_info(card: ModelInfo, profile: ServerProfile) -> ModelFacts:
+def model_info(
+    card: ModelInfo,
+    profile: ServerProfile,
+    price: Price | None = None,
+    tier: str | None = None,
+) -> ModelFacts:
     """Tell what a model can do, by its card and the server's profile."""
     length: Known[int] = Known(card.max_model_len, "card")
     if card.max_model_len is None:
@@ -218,21 +240,35 @@ def model_info(card: ModelInfo, profile: ServerProfile) -> ModelFacts:
         length = Known(base.get(card.parent or ""), "card")
         if length.value is None:
             length = profile.context_length
-    images: Known = Known()
-    if profile.routes.value is not None:
-        has_route = "/v1/images/generations" in profile.routes.value
-        images = Known(has_route, profile.routes.source)
+    # What depends on the model is known of one, and of what shares its weights.
+    about = profile if _same_weights(card, profile) else _OF_ANOTHER
     return ModelFacts(
         id=card.id,
         parent=card.parent,
+        price=price,
+        cost_tier=tier,
         max_context_length=length,
-        supports_tool_calling=profile.auto_tools,
+        supports_tool_calling=about.auto_tools,
         supports_structured_output=profile.structured_outputs,
-        supports_reasoning=profile.reasoning_parser,
-        supports_image_input=profile.image_input,
-        supports_image_output=images,
+        supports_reasoning=about.reasoning_parser,
+        supports_image_input=about.image_input,
+        supports_image_output=profile.image_output,
+        supports_web_search=profile.web_search,
         supports_prompt_caching=profile.prefix_caching,
     )
+
+
+_ANOTHER: Known = Known(reason="the profile is of another model")
+_OF_ANOTHER = ServerProfile(auto_tools=_ANOTHER, reasoning_parser=_ANOTHER, image_input=_ANOTHER)
+
+
+def _same_weights(card: ModelInfo, profile: ServerProfile) -> bool:
+    """Whether a card is the profile's model, a name of the same weights, or an adapter of it."""
+    names = {profile.model}
+    for other in profile.models:
+        if other.id == profile.model:
+            names |= {each.id for each in profile.models if each.root == other.root}
+    return profile.model is None or card.id in names or card.parent in names
 
 
 # ── what is read of /openapi.json (hundreds of kilobytes, of which little is decoded) ────────────

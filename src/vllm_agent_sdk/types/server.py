@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.reply import WireReply
 
+if TYPE_CHECKING:
+    from vllm_agent_sdk.types.options import Price
+    from vllm_agent_sdk.types.profile import Known, ModelFacts
+
 __all__ = ["DetokenizeReply", "ModelInfo", "ModelList", "TokenizeReply"]
 
 
-class ModelInfo(msgspec.Struct, omit_defaults=True):
+class ModelInfo(msgspec.Struct, omit_defaults=True, dict=True):
     """A model that a server serves.
+
+    Beside the card's own fields, `max_context_length`, `supports_tool_calling` and its like say
+    what is known of the model: `Known` facts with `value` (True, False or None for unknown) and
+    `source`. They hold what the client knew when the models were listed; after
+    `vllm.server.profile()` that is more.
 
     Attributes:
         id: The name to ask for.
@@ -33,6 +42,66 @@ class ModelInfo(msgspec.Struct, omit_defaults=True):
     max_model_len: int | None = None
     permission: list[Any] | None = None
     aliases: list[str] = []
+
+    @property
+    def facts(self) -> ModelFacts:
+        """All that is known of the model."""
+        found: ModelFacts | None = self.__dict__.get("known")
+        if found is None:
+            from vllm_agent_sdk.types.profile import ServerProfile, model_info
+
+            found = self.__dict__["known"] = model_info(self, ServerProfile())
+        return found
+
+    @property
+    def price(self) -> Price | None:
+        """Its price in the table that was given, or `None`."""
+        return self.facts.price
+
+    @property
+    def cost_tier(self) -> str | None:
+        """Its tier in the table that was given, or `None`."""
+        return self.facts.cost_tier
+
+    @property
+    def max_context_length(self) -> Known[int]:
+        """Tokens of context; of a LoRA adapter those of its base model."""
+        return self.facts.max_context_length
+
+    @property
+    def supports_tool_calling(self) -> Known:
+        """Whether calls of tools are told as such."""
+        return self.facts.supports_tool_calling
+
+    @property
+    def supports_structured_output(self) -> Known:
+        """Whether replies can be constrained."""
+        return self.facts.supports_structured_output
+
+    @property
+    def supports_reasoning(self) -> Known:
+        """Whether reasoning is split from the text."""
+        return self.facts.supports_reasoning
+
+    @property
+    def supports_image_input(self) -> Known:
+        """Whether it sees images."""
+        return self.facts.supports_image_input
+
+    @property
+    def supports_image_output(self) -> Known:
+        """Whether it makes them."""
+        return self.facts.supports_image_output
+
+    @property
+    def supports_web_search(self) -> Known:
+        """Whether the server searches the web for it."""
+        return self.facts.supports_web_search
+
+    @property
+    def supports_prompt_caching(self) -> Known:
+        """Whether the beginning of a prompt is kept for the next one."""
+        return self.facts.supports_prompt_caching
 
 
 class ModelList(WireReply, dict=True):
