@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.agent.run import (
         Run,
     )
+    from vllm_agent_sdk.agent.session import (
+        Session,
+    )
     from vllm_agent_sdk.agent.tools import (
         tool,
     )
@@ -72,6 +75,9 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.types.protocols import (
         Tool,
     )
+    from vllm_agent_sdk.types.questions import (
+        Question,
+    )
     from vllm_agent_sdk.types.results import (
         ErrorInfo, Pending, RunResult, StopReason, Usage,
     )
@@ -94,6 +100,9 @@ _MODULES = {
     ),
     "agent.run": (
         "Run",
+    ),
+    "agent.session": (
+        "Session",
     ),
     "agent.tools": (
         "tool",
@@ -150,6 +159,9 @@ _MODULES = {
     "types.protocols": (
         "Tool",
     ),
+    "types.questions": (
+        "Question",
+    ),
     "types.results": (
         "ErrorInfo", "Pending", "RunResult", "StopReason", "Usage",
     ),
@@ -178,20 +190,21 @@ __all__ = [
     "ModelInfo", "ModelList", "ModelNotFoundError", "ModelStarted", "NotFoundError",
     "NotImplementedByModelError", "Notice", "OutputError", "OutputStalledError",
     "OutputValidationError", "Pending", "PermissionAsked", "PermissionDecided",
-    "PermissionDeniedError", "Permissions", "Price", "Prompt", "ProtocolError", "RateLimitError",
-    "ReasoningBlock", "ReasoningDelta", "RefusalDelta", "RetryPolicy", "Rewrite", "RewriteOutput",
-    "Run", "RunContext", "RunEnded", "RunError", "RunEvent", "RunResult", "RunResumed",
-    "RunStarted", "RunSuspended", "Sampling", "SchemaError", "ServerError",
-    "ServerOverloadedError", "SessionError", "SessionLockedError", "SessionNotFoundError",
-    "SettingsChanged", "Stop", "StopReason", "StoreError", "StreamError", "StreamEvent",
-    "StreamFailedError", "StreamTruncatedError", "SubagentEnded", "SubagentStarted",
-    "SystemMessage", "TextBlock", "TextDelta", "Timeout", "Timing", "TokenizeReply", "Tool",
-    "ToolArgumentsError", "ToolCall", "ToolCallDelta", "ToolCallMissingError", "ToolCallReady",
-    "ToolDeniedError", "ToolEnded", "ToolError", "ToolMessage", "ToolOutput", "ToolProgress",
-    "ToolSpec", "ToolStarted", "TotalTimeoutError", "TransportError", "TurnStarted",
-    "UnprocessableEntityError", "UnsupportedByServerError", "UnsupportedControlError",
-    "UnsupportedHookOutputError", "Usage", "UsageError", "UsageUpdated", "UserAnswered",
-    "UserAsked", "UserMessage", "VLLMError", "VideoBlock", "json_schema", "query", "tool",
+    "PermissionDeniedError", "Permissions", "Price", "Prompt", "ProtocolError", "Question",
+    "RateLimitError", "ReasoningBlock", "ReasoningDelta", "RefusalDelta", "RetryPolicy",
+    "Rewrite", "RewriteOutput", "Run", "RunContext", "RunEnded", "RunError", "RunEvent",
+    "RunResult", "RunResumed", "RunStarted", "RunSuspended", "Sampling", "SchemaError",
+    "ServerError", "ServerOverloadedError", "Session", "SessionError", "SessionLockedError",
+    "SessionNotFoundError", "SettingsChanged", "Stop", "StopReason", "StoreError", "StreamError",
+    "StreamEvent", "StreamFailedError", "StreamTruncatedError", "SubagentEnded",
+    "SubagentStarted", "SystemMessage", "TextBlock", "TextDelta", "Timeout", "Timing",
+    "TokenizeReply", "Tool", "ToolArgumentsError", "ToolCall", "ToolCallDelta",
+    "ToolCallMissingError", "ToolCallReady", "ToolDeniedError", "ToolEnded", "ToolError",
+    "ToolMessage", "ToolOutput", "ToolProgress", "ToolSpec", "ToolStarted", "TotalTimeoutError",
+    "TransportError", "TurnStarted", "UnprocessableEntityError", "UnsupportedByServerError",
+    "UnsupportedControlError", "UnsupportedHookOutputError", "Usage", "UsageError",
+    "UsageUpdated", "UserAnswered", "UserAsked", "UserMessage", "VLLMError", "VideoBlock",
+    "json_schema", "query", "tool",
 ]
 # fmt: on
 

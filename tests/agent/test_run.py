@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -54,20 +53,6 @@ PARIS = ("get_weather", {"city": "Paris"})
 async def get_weather(city: str) -> str:
     """Get the weather of a city."""
     return f"18 °C in {city}"
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[Any]:
-    """Makes clients of simulators, and closes them."""
-    made: list[AsyncVLLM] = []
-
-    def make(server: Simulator) -> AsyncVLLM:
-        made.append(AsyncVLLM("http://sim", transport=server.transport))
-        return made[-1]
-
-    yield make
-    for each in made:
-        await each.aclose()
 
 
 async def events_of(run: Any) -> list[Any]:

@@ -348,7 +348,9 @@ def test_a_well_formed_name_is_taken(name: str) -> None:
     ("options", "message"),
     [
         ({"read_onyl": True}, "@tool has no option read_onyl"),
-        ({"background": True}, "@tool has no option background"),
+        ({"backround": True}, "@tool has no option backround"),
+        ({"background": True, "deferred": True}, "is background and deferred: choose one"),
+        ({"detach_after": 0}, "detach_after of tool _one is 0"),
         ({"reads_files": "city"}, "reads_files of tool _one is a tuple"),
         ({"edits_files": ("path",)}, "edits_files of tool _one names 'path', which is no argument"),
         ({"timeout": 0}, "timeout of tool _one is 0; it takes seconds above 0"),

@@ -255,10 +255,18 @@ def _hook_on_prompt(state: State, event: HookRan) -> State:
                 state = replace(state, prompts=tuple(rest), hook=0)
                 return replace(state, stop=calls.stopped_by(event.hook, reason))
             case Rewrite(input={"prompt": str() as text}):
-                state = replace(state, prompts=(UserMessage(text), *rest))
+                state = replace(state, prompts=(_with_text(first, text), *rest))
             case AddContext(text=text):
                 state = replace(state, prompts=(_added(first, text), *rest))
     return state
+
+
+def _with_text(message: UserMessage, text: str) -> UserMessage:
+    """Give a prompt with another text; what else it holds stays."""
+    if isinstance(message.content, str):
+        return UserMessage(text)
+    others = [block for block in message.content if not isinstance(block, TextBlock)]
+    return UserMessage([TextBlock(text), *others])
 
 
 def _added(message: UserMessage, text: str) -> UserMessage:
@@ -271,7 +279,8 @@ def _hook_on_end(state: State, event: HookRan) -> State:
     for output in event.outputs:
         match output:
             case Continue(instruction=text) | Block(reason=text):
-                state = replace(state, say=(UserMessage(text), "hook"))
+                said = text if state.say is None else f"{state.say[0].text}\n\n{text}"
+                state = replace(state, say=(UserMessage(said), "hook"))
             case AddContext(text=text):
                 state = replace(state, notes=(*state.notes, UserMessage(text)))
     return state

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from vllm_agent_sdk._core.effects import call_hooks
-from vllm_agent_sdk._core.policy import decide
+from vllm_agent_sdk._core.policy import decide, denied
 from vllm_agent_sdk._core.run_state import (
     ANSWER_TOOL,
     CallState,
@@ -176,8 +176,8 @@ def _deny_beats(state: State, call_id: str) -> State:
     entry = _entry(state, call_id)
     if entry.spec is None or entry.status not in {CallStatus.ASKING, CallStatus.ALLOWED}:
         return state
-    verdict = decide(state.permissions, (), entry.spec, entry.call)
-    if verdict.answer != "deny" or state.permissions.mode == "dontAsk":
+    verdict = denied(state.permissions, entry.spec, entry.call)
+    if verdict is None:
         return state
     text = f"{entry.call.name} was not permitted: {verdict.reason}"
     state = replace(state, denials=(*state.denials, entry.call))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from vllm_agent_sdk._core.questions import Question, check_answers
+from vllm_agent_sdk.agent.guarded import called
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.events import PermissionDecided, StoredEvent, ToolEnded, UserAnswered
 from vllm_agent_sdk.types.messages import ToolCall, ToolMessage
@@ -44,9 +44,7 @@ async def ask_permission(
         )
         return PermissionDecided(call_id=call.id, decision="deny", reason=text)
     try:
-        answer = answerer(call, ctx)
-        if inspect.isawaitable(answer):
-            answer = await answer
+        answer = await called(answerer, call, ctx, name="can_use_tool")
         return decided(call, answer)
     except Exception as error:  # noqa: BLE001 - what a callback raises must not end the run
         failure = f"{type(error).__name__}: {error}"
@@ -88,9 +86,7 @@ async def ask_user(
     if answerer is None:
         return UserAnswered(call_id=call.id, deferred=True)
     try:
-        answer = answerer(questions, ctx)
-        if inspect.isawaitable(answer):
-            answer = await answer
+        answer = await called(answerer, questions, ctx, name="ask_user")
         if isinstance(answer, Defer):
             return UserAnswered(call_id=call.id, deferred=True)
         return UserAnswered(call_id=call.id, answers=check_answers(questions, answer))

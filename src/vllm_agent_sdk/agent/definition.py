@@ -25,6 +25,8 @@ from vllm_agent_sdk.types.results import RunResult
 if TYPE_CHECKING:
     from vllm_agent_sdk._core.output import OutputType
     from vllm_agent_sdk.agent.driver import Driver
+    from vllm_agent_sdk.agent.session import Session
+    from vllm_agent_sdk.sessions.store import SessionStore
     from vllm_agent_sdk.types.events import StoredEvent
 
 __all__ = ["Agent"]
@@ -229,6 +231,37 @@ class Agent(Generic[Deps, T]):
 
         return call(run)
 
+    def session(
+        self,
+        id: str | None = None,
+        *,
+        store: SessionStore | None = None,
+        create: bool = True,
+        latest: bool = False,
+        deps: Any = None,
+        on_unknown: Literal["ask", "skip"] = "ask",
+    ) -> Session[T]:
+        """Give a conversation of several runs: `async with agent.session("support-42") as session`.
+
+        Args:
+            id: The session's id; none makes a new session, with an id of its own.
+            store: Where it is kept; none: in memory, as long as the session object.
+            create: Make the session if there is none of this id.
+            latest: Take the session that was written to last.
+            deps: What tools get as `ctx.deps`.
+            on_unknown: What becomes of calls whose outcome is unknown after a crash: `"ask"`
+                suspends for a decision, `"skip"` tells the model.
+
+        Raises:
+            UsageError: The options cannot work together. Entering it raises
+                `SessionNotFoundError` and `SessionLockedError`.
+        """
+        from vllm_agent_sdk.agent.session import Session
+
+        return Session(
+            self, id, store=store, create=create, latest=latest, deps=deps, on_unknown=on_unknown
+        )
+
     def _begin(self, prompt: Prompt, history: Iterable[Message], deps: Any) -> Run[T]:
         message = as_user_message(prompt)
         said = list(history)
@@ -259,7 +292,9 @@ class Agent(Generic[Deps, T]):
             return self.client
         if self._own.client is not None:
             return self._own.client
-        return await stack.enter_async_context(AsyncVLLM(self.client))
+        client = await stack.enter_async_context(AsyncVLLM(self.client))
+        self._own.learnt.give(client)
+        return client
 
     def priced(self) -> dict[str, Price]:
         """Give the prices by model."""

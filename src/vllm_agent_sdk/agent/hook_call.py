@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
-import inspect
 import logging
 from dataclasses import replace
 from typing import Any
 
 from vllm_agent_sdk._core.hook_output import hook_outputs
-from vllm_agent_sdk.agent.tool_function import in_thread
+from vllm_agent_sdk.agent.guarded import called
 from vllm_agent_sdk.errors import HookError, UnsupportedHookOutputError
 from vllm_agent_sdk.types.hooks import HOOK_OUTPUTS, Block, HookEvent, HookOutput, HookSpec, Matcher
 from vllm_agent_sdk.types.hooks import Stop as StopOutput
@@ -55,16 +53,10 @@ async def run_hook(
 
 async def _answer(matcher: Matcher, spec: HookSpec, event: HookEvent) -> Any:
     """Give what the hook returned; whatever else becomes of it is a `HookError`."""
-    task = asyncio.current_task()
-    cancels = task.cancelling() if task is not None else 0
     scope = asyncio.timeout(spec.timeout)
     try:
         async with scope:
-            answer = await _called(matcher, spec, event)
-    except asyncio.CancelledError as cause:
-        if task is None or task.cancelling() > cancels:
-            raise
-        raise _error(spec, event, "was cancelled by itself") from cause
+            answer = await called(matcher.fn, event, name=f"hook-{spec.name}")
     except Exception as cause:
         if isinstance(cause, TimeoutError) and scope.expired():
             raise _late(spec, event) from None
@@ -72,18 +64,6 @@ async def _answer(matcher: Matcher, spec: HookSpec, event: HookEvent) -> Any:
     if scope.expired():  # it kept the cancellation to itself
         raise _late(spec, event)
     return answer
-
-
-async def _called(matcher: Matcher, spec: HookSpec, event: HookEvent) -> Any:
-    call = functools.partial(matcher.fn, event)
-    answer = call() if _is_async(matcher.fn) else await in_thread(call, f"hook-{spec.name}")
-    return await answer if inspect.isawaitable(answer) else answer
-
-
-def _is_async(fn: Any) -> bool:
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
-        getattr(fn, "__call__", None)  # noqa: B004  the method itself is meant
-    )
 
 
 def _error(spec: HookSpec, event: HookEvent, what: str) -> HookError:

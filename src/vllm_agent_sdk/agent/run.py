@@ -211,6 +211,10 @@ class Run(Generic[T]):
             source=self,
         )
 
+    def begin(self) -> None:
+        """Begin now, and keep the events for whoever reads them later."""
+        self._watch()
+
     def _watch(self) -> asyncio.Task[RunResult[Any]]:
         if self._task is None:
             self._work.queue.watched = True

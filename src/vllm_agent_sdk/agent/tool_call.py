@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from vllm_agent_sdk.agent.guarded import not_ours
 from vllm_agent_sdk.types.events import ToolEnded
 from vllm_agent_sdk.types.messages import ToolCall, ToolMessage
 from vllm_agent_sdk.types.protocols import Tool
@@ -29,13 +30,12 @@ async def run_tool(
     scope = asyncio.timeout(limit)
     try:
         async with scope:
-            output = await tool.invoke(call.arguments or {}, ctx)
-    except TimeoutError:
-        if not scope.expired():
-            raise
-        output = ToolOutput(_timed_out(tool, limit), is_error=True)
+            with not_ours(tool.spec.name):
+                output = await tool.invoke(call.arguments or {}, ctx)
     except Exception as error:  # noqa: BLE001 - a tool of another's making may break its contract
-        output = ToolOutput(f"{type(error).__name__}: {error}", is_error=True)
+        late = isinstance(error, TimeoutError) and scope.expired()
+        text = _timed_out(tool, limit) if late else f"{type(error).__name__}: {error}"
+        output = ToolOutput(text, is_error=True)
     twice = call.arguments_json.lstrip().startswith('"')
     repairs = ("the arguments were a JSON string that held the object",) if twice else ()
     return ToolEnded(

@@ -61,6 +61,9 @@ def tool(
     edits_files: tuple[str, ...] = (),
     serial: bool = False,
     timeout: float | None = None,
+    background: bool = False,
+    detach_after: float | None = None,
+    deferred: bool = False,
     strict: bool = True,
     coerce: bool = True,
 ) -> FunctionTool[Any, P, R]: ...
@@ -78,6 +81,9 @@ def tool(
     edits_files: tuple[str, ...] = (),
     serial: bool = False,
     timeout: float | None = None,
+    background: bool = False,
+    detach_after: float | None = None,
+    deferred: bool = False,
     strict: bool = True,
     coerce: bool = True,
 ) -> Callable[[Callable[P, R]], FunctionTool[Any, P, R]]: ...
@@ -96,6 +102,9 @@ def tool(
     edits_files: tuple[str, ...] = (),
     serial: bool = False,
     timeout: float | None = None,
+    background: bool = False,
+    detach_after: float | None = None,
+    deferred: bool = False,
     strict: bool = True,
     coerce: bool = True,
 ) -> Callable[[Callable[P, R]], FunctionTool[Any, P, R]]: ...
@@ -120,6 +129,11 @@ def tool(*args: Any, **options: Any) -> Any:
             `reads_files`, `edits_files`: names of the arguments that are paths it reads or writes.
             `serial`: no other tool runs beside it.
             `timeout`: seconds (unset: `Limits.tool_timeout_s`).
+            `background`: its call is answered at once with a handle; its result comes later, as a
+            message.
+            `detach_after`: seconds after which it goes on in the background.
+            `deferred`: it is executed elsewhere, the function is never called: the run suspends
+            until `session.send_tool_result(…)`.
             `strict`: ask the server to constrain arguments to the schema (default on).
             `coerce`: repair arguments where nothing is lost (default on).
 
@@ -153,8 +167,14 @@ def tool(*args: Any, **options: Any) -> Any:
 
 _OPTIONS = {
     "name", "description", "schema", "read_only", "idempotent", "destructive", "open_world",
-    "reads_files", "edits_files", "serial", "timeout", "strict", "coerce",
+    "reads_files", "edits_files", "serial", "timeout", "background", "detach_after", "deferred",
+    "strict", "coerce",
 }  # fmt: skip
+
+
+_SWITCHES = (
+    "read_only", "idempotent", "destructive", "serial", "strict", "coerce", "background", "deferred",
+)  # fmt: skip
 
 
 def _make(options: dict[str, Any], fn: Any) -> FunctionTool[Any, Any, Any]:
@@ -212,12 +232,16 @@ def _check_options(name: str, options: Mapping[str, Any], schema: Mapping[str, A
             raise UsageError(f'{option} of tool {name} is a tuple of argument names: ("path",).')
         if missing := [item for item in names if item not in known]:
             raise UsageError(f"{option} of tool {name} names {missing[0]!r}, which is no argument.")
-    timeout = options.get("timeout")
-    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
-        raise UsageError(f"timeout of tool {name} is {timeout!r}; it takes seconds above 0.")
+    for option in ("timeout", "detach_after"):
+        seconds = options.get(option)
+        if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
+            raise UsageError(f"{option} of tool {name} is {seconds!r}; it takes seconds above 0.")
+    ways = [way for way in ("background", "detach_after", "deferred") if options.get(way)]
+    if len(ways) > 1:
+        raise UsageError(f"Tool {name} is {' and '.join(ways)}: choose one.")
     if options.get("read_only") and (options.get("destructive") or options.get("edits_files")):
         raise UsageError(f"Tool {name} is read_only, yet destructive or with edits_files; choose.")
-    for option in ("read_only", "idempotent", "destructive", "serial", "strict", "coerce"):
+    for option in _SWITCHES:
         if not isinstance(options.get(option, False), bool):
             raise UsageError(f"{option} of tool {name} is True or False, not {options[option]!r}.")
 

@@ -1,1 +1,5 @@
-"""Where the events of runs are kept."""
+"""Sessions that last: stores of their logs."""
+
+from vllm_agent_sdk.sessions.store import MemoryStore, SessionStore
+
+__all__ = ["MemoryStore", "SessionStore"]

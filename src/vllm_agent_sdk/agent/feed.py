@@ -1,0 +1,120 @@
+"""The events of a session, for anyone who wants to watch: each reader has its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal, Self, cast
+
+from vllm_agent_sdk.agent.run import QUEUE_SIZE
+from vllm_agent_sdk.sessions.store import SessionLog
+from vllm_agent_sdk.types.events import (
+    ReasoningDelta,
+    RunEnded,
+    RunEvent,
+    RunSuspended,
+    TextDelta,
+    ToolCallDelta,
+    joined,
+)
+
+__all__ = ["EventFeed", "Feeds"]
+
+_JOINABLE = (TextDelta, ReasoningDelta, ToolCallDelta)
+Until = Literal["run_end", "close"]
+
+
+class Feeds:
+    """All readers of a session."""
+
+    def __init__(self) -> None:
+        self._feeds: list[EventFeed] = []
+
+    def put(self, event: Any) -> None:
+        """Give an event to every reader."""
+        for feed in self._feeds:
+            feed.put(event)
+
+    def open(self, log: SessionLog, after: int | None, until: Until) -> EventFeed:
+        """Begin to read."""
+        feed = EventFeed(log, after, until, self._feeds.remove)
+        self._feeds.append(feed)
+        return feed
+
+    def close(self) -> None:
+        """Say that nothing more will come."""
+        for feed in list(self._feeds):
+            feed.end()
+
+
+class EventFeed:
+    """The events of a session (`async for`): what was kept after a number, then what comes.
+
+    Deltas are not kept: a reader gets those that come while it reads. Breaking out of the loop
+    cancels nothing.
+    """
+
+    def __init__(
+        self,
+        log: SessionLog,
+        after: int | None,
+        until: Until,
+        forget: Callable[[EventFeed], None],
+    ) -> None:
+        self._log = log
+        self._after = after
+        self._until = until
+        self._forget = forget
+        self._events: deque[Any] = deque()
+        self._news = asyncio.Event()
+        self._over = False
+        self._read = after is None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RunEvent:
+        if not self._read:
+            await self._read_log()
+        while not self._events:
+            if self._over:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        event = self._events.popleft()
+        if self._until == "run_end" and isinstance(event, (RunEnded, RunSuspended)):
+            await self.aclose()
+            self._events.clear()
+        return cast("RunEvent", event)
+
+    async def _read_log(self) -> None:
+        self._read = True
+        kept = await self._log.read(self._after or 0)
+        live, self._events = self._events, deque(kept)
+        seen = kept[-1].seq or 0 if kept else 0
+        self._events.extend(event for event in live if event.seq is None or event.seq > seen)
+
+    def put(self, event: Any) -> None:
+        """Take an event; a full queue joins deltas, and never drops or reorders."""
+        if self._over:
+            return
+        if len(self._events) >= QUEUE_SIZE and isinstance(event, _JOINABLE):
+            both = joined(self._events[-1], event)
+            if both is not None:
+                self._events[-1] = both
+                return
+        self._events.append(event)
+        self._news.set()
+
+    def end(self) -> None:
+        """Say that nothing more will come."""
+        self._over = True
+        self._news.set()
+
+    async def aclose(self) -> None:
+        """Stop reading; the session goes on. Idempotent."""
+        if not self._over:
+            self._over = True
+            self._news.set()
+            self._forget(self)

@@ -1,0 +1,51 @@
+"""Code of others, called so that whatever it does has a defined outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from vllm_agent_sdk.agent.tool_function import in_thread
+
+__all__ = ["called", "is_async", "not_ours"]
+
+
+async def called(fn: Callable[..., Any], *args: Any, name: str) -> Any:
+    """Await an async function, run a sync one in a thread of its own; give what it returned.
+
+    Raises:
+        RuntimeError: It cancelled itself.
+    """
+    call = functools.partial(fn, *args)
+    with not_ours(name):
+        answer = call() if is_async(fn) else await in_thread(call, name)
+        return await answer if inspect.isawaitable(answer) else answer
+
+
+class not_ours:  # noqa: N801 - it reads as the `with` it is
+    """Turns a cancellation that nobody asked for into an error: it must not end who waits."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._task = asyncio.current_task()
+        self._cancels = 0 if self._task is None else self._task.cancelling()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if not isinstance(error, asyncio.CancelledError):
+            return
+        if self._task is None or self._task.cancelling() > self._cancels:
+            return
+        raise RuntimeError(f"{self._name} was cancelled by itself") from error
+
+
+def is_async(fn: Any) -> bool:
+    """True for a coroutine function, or an object whose call is one."""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
+        getattr(fn, "__call__", None)  # noqa: B004  the method itself is meant
+    )
