@@ -28,6 +28,8 @@ NOT_SIMULATED = {
     # This server keeps responses, and has more models.
     *("response_bad_background", "models"),
 }
+#: Several choices in one stream come in the order in which the engine has them ready.
+INTERLEAVED = {"chat_two_stream", "completion_two_prompts_stream"}
 Answer = tuple[int, str | None, bytes]
 
 
@@ -68,8 +70,10 @@ async def test_the_simulators_answers_have_the_shapes_of_the_servers(server: Liv
         )
         async with simulator as stand_in:
             got = await asyncio.to_thread(ask, root_of(stand_in.base_url), entry)
-        want = (shape_of(real[0], real[2]), real[1])
-        if (shape_of(got[0], got[2]), got[1]) != want:
+        shapes = [shape_of(each[0], each[2]) for each in (got, real)]
+        if entry["name"] in INTERLEAVED:
+            shapes = [{str(event) for event in shape} for shape in shapes]
+        if shapes[0] != shapes[1] or got[1] != real[1]:
             differing[entry["name"]] = (got, real)
     assert not differing
 

@@ -70,7 +70,7 @@ async def test_metrics_tell_how_many_requests_are_running() -> None:
         client.send(CHAT, chat())
         await server.wait_for(lambda: server.running == 1)
         got = await ask(server, "/metrics")
-    assert got.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert got.headers["content-type"].startswith("text/plain; version=1.0.0")
     lines = got.body.decode().splitlines()
     assert 'vllm:num_requests_running{engine="0",model_name="sim-model"} 1.0' in lines
     assert 'vllm:num_requests_waiting{engine="0",model_name="sim-model"} 0.0' in lines

@@ -165,5 +165,5 @@ class Routes:
             lines += [f"# HELP vllm:{name} {text}", f"# TYPE vllm:{name} gauge"]
             labels = f'engine="0",model_name="{self._settings.model}"'
             lines.append(f"vllm:{name}{{{labels}}} {float(value)}")
-        headers = (("content-type", "text/plain; version=0.0.4; charset=utf-8"),)
+        headers = (("content-type", "text/plain; version=1.0.0; charset=utf-8"),)
         return Answer(200, headers, (("\n".join(lines) + "\n").encode(),))
