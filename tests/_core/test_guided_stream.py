@@ -30,8 +30,18 @@ TRICKY = '[[call f]]{"a": "}[[/call]][[final]]\\"\\\\", "b": [{"c": "]"}]}[[/cal
 TURNS = [CALL, FINAL, TRICKY, f"{CALL}\n{TRICKY}", "[[call f]]{}[[/call]]", "[[final]][[/final]]"]
 
 
-def parse(*pieces: str) -> tuple[GuidedParser, list[StreamEvent]]:
-    parser = GuidedParser("call_1_")
+#: Typed answers, and what they are.
+TYPED = {
+    '[[final]]{"a": "[[/final]]"}[[/final]]': {"a": "[[/final]]"},
+    '[[final]]"}[[/final]]\\""[[/final]]': '}[[/final]]"',
+    "[[final]] [1, {}] [[/final]]": [1, {}],
+    "[[final]]-1.5e3[[/final]]": -1500.0,
+    "[[final]]null\n[[/final]]": None,
+}
+
+
+def parse(*pieces: str, typed: bool = False) -> tuple[GuidedParser, list[StreamEvent]]:
+    parser = GuidedParser("call_1_", typed=typed)
     events = [event for piece in pieces for event in parser.push(piece)]
     return parser, [*events, *parser.finish()]
 
@@ -84,6 +94,34 @@ def test_an_answer_is_read_without_its_tags() -> None:
     assert parser.blocks() == [TextBlock("18 °C in [[Paris]] if [[ -f x ]].")]
     assert parser.final
     assert not parser.ignored
+
+
+@pytest.mark.parametrize("turn", TYPED)
+def test_the_end_of_the_json_ends_a_typed_answer_not_a_tag_in_a_string(turn: str) -> None:
+    parser, _ = parse(turn, typed=True)
+    (block,) = parser.blocks()
+    assert isinstance(block, TextBlock)
+    assert json.loads(block.text) == TYPED[turn]
+    assert parser.whole
+
+
+def test_a_typed_answer_that_is_no_json_is_marked() -> None:
+    parser, _ = parse("[[final]]It is nice.[[/final]]", typed=True)
+    assert parser.ignored
+
+
+@given(st.sampled_from([*TYPED]), st.lists(st.integers(0, 60)))
+def test_any_split_of_a_typed_answer_reads_the_same(turn: str, cuts: list[int]) -> None:
+    assert facts(*parse(*pieces_of(turn, cuts), typed=True)) == facts(*parse(turn, typed=True))
+
+
+@pytest.mark.parametrize("turn", [CALL, FINAL, TRICKY, f"{CALL}\n{TRICKY}"])
+def test_what_is_sent_back_to_the_letter_is_never_a_part_of_a_turn(turn: str) -> None:
+    assert parse(turn)[0].whole
+    for end in range(len(turn)):
+        parser, _ = parse(turn[:end])
+        assert parser.whole == (parser.verbatim in {CALL, FINAL, TRICKY})
+    assert not parse("Sure! ", CALL)[0].whole
 
 
 def test_the_end_of_the_json_ends_a_call_not_a_marker_in_a_string() -> None:

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from vllm_agent_sdk._core.transcript import wire_message, wire_messages
+from vllm_agent_sdk._core.transcript import (
+    NativeHistory,
+    answered,
+    nine_characters,
+    wire_message,
+    wire_messages,
+)
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types._codec import Raw
 from vllm_agent_sdk.types.messages import (
@@ -130,3 +136,45 @@ def test_the_user_cannot_say_calls_or_reasoning() -> None:
     for block in (CALL, ReasoningBlock("Hm")):
         with pytest.raises(UsageError, match=f"cannot hold a {type(block).__name__}"):
             wire_message(UserMessage([TextBlock("a"), block]))
+
+
+# ── hygiene ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.feature("O-08")
+@pytest.mark.parametrize("none", [None, []])
+def test_no_empty_list_of_calls_is_sent(none: object) -> None:
+    said = {"role": "assistant", "content": "Hi", "tool_calls": none}
+    assert wire_message(said) == {"role": "assistant", "content": "Hi"}
+    assert said["tool_calls"] is none
+    assert "tool_calls" not in wire_message(AssistantMessage([TextBlock("Hi")]))
+
+
+@pytest.mark.feature("O-08")
+def test_arguments_that_are_no_json_object_are_sent_as_an_empty_one() -> None:
+    broken = ToolCall.from_text("c", "f", '{"a": ')
+    (call,) = wire_message(AssistantMessage([broken]))["tool_calls"]
+    assert call["function"]["arguments"] == "{}"
+
+
+@pytest.mark.feature("O-08")
+def test_calls_without_a_result_are_answered_where_the_next_message_begins() -> None:
+    two = AssistantMessage([CALL, CALL.with_id("c2")])
+    said = [two, ToolMessage("c1", "1"), UserMessage("Well?"), AssistantMessage([CALL])]
+    roles = [message["role"] for message in NativeHistory().wire(said)]
+    assert roles == ["assistant", "tool", "tool", "user", "assistant", "tool"]
+    assert answered(answered(said)) == answered(said)
+    whole = [two, ToolMessage("c2", "2"), ToolMessage("c1", "1")]
+    assert answered(whole) == whole
+
+
+@pytest.mark.feature("O-08")
+def test_ids_become_nine_letters_and_digits_the_same_each_time() -> None:
+    assert nine_characters("aB3dE6gH9") == "aB3dE6gH9"
+    made = nine_characters("chatcmpl-tool-1")
+    assert len(made) == 9
+    assert made.isalnum()
+    assert made == nine_characters("chatcmpl-tool-1") != nine_characters("chatcmpl-tool-2")
+    said = [AssistantMessage([CALL]), ToolMessage("c1", "1")]
+    asked, result = NativeHistory(nine_ids=True).wire(said)
+    assert result["tool_call_id"] == asked["tool_calls"][0]["id"] == nine_characters("c1")
