@@ -23,6 +23,7 @@ from vllm_agent_sdk import (
     UsageError,
 )
 from vllm_agent_sdk.testing import Reply, Simulator
+from vllm_agent_sdk.testing.reply import ReplyUsage
 
 HI: Any = [{"role": "user", "content": "Hi"}]
 FAST = RetryPolicy(base_s=0.001, cap_s=0.002)
@@ -303,7 +304,7 @@ async def test_tokens_a_minute_hold_a_call_back_and_what_was_not_used_is_given_b
 async def test_streams_and_all_endpoints_give_back_the_tokens_they_did_not_use(kind: str) -> None:
     # A minute's worth is 60 tokens: the second call would wait for the first one's 1000.
     http = HTTPOptions(tokens_per_min=60)
-    reply = Reply.text("a", usage={"prompt_tokens": 1, "completion_tokens": 1})
+    reply = Reply.text("a", usage=ReplyUsage(prompt_tokens=1, completion_tokens=1))
     async with Simulator(reply) as server, client(server, http=http) as vllm:
 
         async def ask() -> None:

@@ -108,6 +108,7 @@ async def test_a_streams_end_is_told_once_with_its_times() -> None:
     ]
     assert reply.usage is not None
     assert ends[0].tokens == reply.usage.total_tokens
+    assert ends[0].first_event_s is not None
     assert 0 < ends[0].first_event_s <= ends[0].duration_s
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
 
-from vllm_agent_sdk import AsyncVLLM, TextDelta
+from vllm_agent_sdk import AsyncVLLM, ModelNotFoundError, TextDelta, UnsupportedByServerError
 from vllm_agent_sdk.types.profile import model_info
 
 from .servers import LiveServer
@@ -45,13 +46,49 @@ async def test_the_full_server_tells_what_it_can_do(vllm: AsyncVLLM) -> None:
     assert (probed.image_input.value, probed.image_input.source) == (False, "refusal")
     assert probed.version is profile.version  # what was known was not asked again
 
-    facts = model_info(probed.models[0], probed)
+    assert (probed.system_role.value, probed.strict_roles.value) == (True, False)
+    card = await vllm.models.retrieve(probed.model or "")
+    assert card.facts == (facts := model_info(card, probed))
     assert facts.max_context_length.value == 4096
     assert facts.supports_tool_calling.value is True
     assert facts.supports_structured_output.source == "openapi"
     assert facts.supports_image_input.value is False
     assert facts.supports_prompt_caching.source == "metrics"
     assert facts.supports_web_search.value is None
+
+
+@pytest.mark.server("A")
+@pytest.mark.feature("E-04")
+async def test_an_unknown_model_is_an_error_with_the_known_ids(vllm: AsyncVLLM) -> None:
+    models = await vllm.models.list()
+    assert models.raw
+    with pytest.raises(ModelNotFoundError) as caught:
+        await vllm.models.retrieve("no-such-model")
+    assert caught.value.known == tuple(card.id for card in models.data)
+
+
+@pytest.mark.server("A")
+@pytest.mark.feature("E-10")
+async def test_a_refused_image_is_unsupported_with_its_limit(vllm: AsyncVLLM) -> None:
+    url = "data:image/png;base64,iVBORw0KGgo="
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    with pytest.raises(UnsupportedByServerError) as caught:
+        await vllm.chat.completions.create(messages=[{"role": "user", "content": content}])
+    assert (caught.value.feature, caught.value.limit) == ("image_input", 0)
+
+
+@pytest.mark.server("A")
+@pytest.mark.feature("C-08")
+async def test_a_pool_goes_past_a_server_that_is_not_there(server: LiveServer) -> None:
+    with socket.socket() as held:  # bound and not listening: nobody can be there
+        held.bind(("127.0.0.1", 0))
+        gone = f"http://127.0.0.1:{held.getsockname()[1]}"
+        urls = [gone, server.base_url]
+        async with AsyncVLLM(urls, api_key=server.api_key) as pool:
+            for _ in range(2):
+                hi = [{"role": "user", "content": "Hi"}]
+                reply = await pool.chat.completions.stream(messages=hi, max_tokens=2).final()
+                assert reply.usage is not None
 
 
 @pytest.mark.server("B")

@@ -64,7 +64,7 @@ class Models:
         profile = msgspec.structs.replace(profile, models=tuple(models.data))
         for card in models.data:
             price, tier = (prices or {}).get(card.id), (tiers or {}).get(card.id)
-            card.__dict__["known"] = model_info(card, profile, price, tier)
+            vars(card)["known"] = model_info(card, profile, price, tier)
         return models
 
     async def retrieve(

@@ -246,12 +246,12 @@ class Guard:
                         request_id=passage.request_id, limit="concurrency", waited_s=waited
                     )
                 )
-        server = None
         try:
             server = await self._choose(passage)
-        finally:
-            if server is None and slots is not None:
+        except BaseException:
+            if slots is not None:
                 slots.release()
+            raise
 
         def over() -> None:
             self._pool.ended(server)

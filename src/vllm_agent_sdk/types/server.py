@@ -46,11 +46,11 @@ class ModelInfo(msgspec.Struct, omit_defaults=True, dict=True):
     @property
     def facts(self) -> ModelFacts:
         """All that is known of the model."""
-        found: ModelFacts | None = self.__dict__.get("known")
+        found: ModelFacts | None = vars(self).get("known")
         if found is None:
             from vllm_agent_sdk.types.profile import ServerProfile, model_info
 
-            found = self.__dict__["known"] = model_info(self, ServerProfile())
+            found = vars(self)["known"] = model_info(self, ServerProfile())
         return found
 
     @property
