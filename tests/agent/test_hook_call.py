@@ -165,7 +165,7 @@ class MuteError(Exception):
         (ValueError(), "failed: ValueError."),
         (ValueError("half \ud800"), "failed: ValueError: half \\ud800."),
         (TimeoutError("mine"), "failed: TimeoutError: mine."),
-        (asyncio.CancelledError(), "failed: RuntimeError: hook-fail was cancelled by itself."),
+        (asyncio.CancelledError(), "failed: RuntimeError: it was cancelled by itself."),
     ],
 )
 @pytest.mark.parametrize("sync", [True, False])

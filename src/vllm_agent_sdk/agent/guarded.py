@@ -20,7 +20,7 @@ async def called(fn: Callable[..., Any], *args: Any, name: str) -> Any:
         RuntimeError: It cancelled itself.
     """
     call = functools.partial(fn, *args)
-    with not_ours(name):
+    with not_ours():
         answer = call() if is_async(fn) else await in_thread(call, name)
         return await answer if inspect.isawaitable(answer) else answer
 
@@ -28,8 +28,7 @@ async def called(fn: Callable[..., Any], *args: Any, name: str) -> Any:
 class not_ours:  # noqa: N801 - it reads as the `with` it is
     """Turns a cancellation that nobody asked for into an error: it must not end who waits."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self) -> None:
         self._task = asyncio.current_task()
         self._cancels = 0 if self._task is None else self._task.cancelling()
 
@@ -41,7 +40,7 @@ class not_ours:  # noqa: N801 - it reads as the `with` it is
             return
         if self._task is None or self._task.cancelling() > self._cancels:
             return
-        raise RuntimeError(f"{self._name} was cancelled by itself") from error
+        raise RuntimeError("it was cancelled by itself") from error
 
 
 def is_async(fn: Any) -> bool:

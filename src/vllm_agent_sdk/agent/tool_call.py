@@ -30,7 +30,7 @@ async def run_tool(
     scope = asyncio.timeout(limit)
     try:
         async with scope:
-            with not_ours(tool.spec.name):
+            with not_ours():
                 output = await tool.invoke(call.arguments or {}, ctx)
     except Exception as error:  # noqa: BLE001 - a tool of another's making may break its contract
         late = isinstance(error, TimeoutError) and scope.expired()

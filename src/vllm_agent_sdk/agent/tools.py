@@ -173,7 +173,8 @@ _OPTIONS = {
 
 
 _SWITCHES = (
-    "read_only", "idempotent", "destructive", "serial", "strict", "coerce", "background", "deferred",
+    "read_only", "idempotent", "destructive", "serial", "strict", "coerce", "background",
+    "deferred",
 )  # fmt: skip
 
 
