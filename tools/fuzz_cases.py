@@ -106,25 +106,26 @@ class Corpus:
         def read(pattern: str) -> list[bytes]:
             return [path.read_bytes() for path in sorted(FIXTURES.glob(pattern))]
 
-        recorded = {path: path.read_bytes() for path in sorted(FIXTURES.glob("recorded/*/*.*"))}
+        recorded = {path: path.read_bytes() for path in sorted(FIXTURES.glob("recorded/*.*"))}
 
-        def among(folder: str, suffix: str) -> list[bytes]:
+        def among(kind: str, suffix: str) -> list[bytes]:
             return [
                 body
                 for path, body in recorded.items()
-                if path.parent.name == folder and path.suffix == suffix
+                if path.name.startswith(f"{kind}_") and path.suffix == suffix
+                if ("_bad_" in path.name) is (kind == "chat_bad")
             ]
 
         self.streams = {
             "chat stream": read("sse/*.sse") + among("chat", ".sse"),
-            "completion stream": read("completions/sse/*.sse") + among("completions", ".sse"),
-            "responses stream": read("responses/*.sse") + among("responses", ".sse"),
+            "completion stream": read("completions/sse/*.sse") + among("completion", ".sse"),
+            "responses stream": read("responses/*.sse") + among("response", ".sse"),
         }
         self.replies = {
             "chat reply": read("full/*.json") + among("chat", ".json"),
-            "completion reply": read("completions/full/*.json") + among("completions", ".json"),
-            "response": read("responses/*.json") + among("responses", ".json"),
-            "server": [*among("server", ".json"), *_SERVER],
+            "completion reply": read("completions/full/*.json") + among("completion", ".json"),
+            "response": read("responses/*.json") + among("response", ".json"),
+            "server": list(_SERVER),
         }
         self.frames = {
             kind: [[_frame(each) for each in body.split(b"\n\n") if each] for body in bodies]
@@ -133,7 +134,7 @@ class Corpus:
         self.values = {
             kind: [json.loads(body) for body in bodies] for kind, bodies in self.replies.items()
         }
-        self.errors = [each.encode() for each in _ERRORS] + among("errors", ".json")
+        self.errors = [each.encode() for each in _ERRORS] + among("chat_bad", ".json")
         self.error_values = [json.loads(each) for each in self.errors if each[:1] == b"{"]
         self.metrics = [
             (FIXTURES / "metrics" / "vllm_0_32.txt").read_bytes().splitlines(keepends=True)
