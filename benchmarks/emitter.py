@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import math
 import os
@@ -18,8 +17,6 @@ import sys
 from collections.abc import Iterator
 
 CHUNKS_PER_S = 33
-SLOTS = 64
-_slots = itertools.count()
 HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
@@ -152,11 +149,10 @@ class Emitter(asyncio.Protocol):
             self.transport.write(HEAD + FIRST + TEXT * int(count) + LAST)
         else:
             self.transport.write(HEAD + FIRST)
-            # Each stream has a phase of its own, whenever its request came: a server writes the
-            # chunks of a step one after the other, and every client gets them as evenly spread.
-            phase = next(_slots) % SLOTS / SLOTS
+            # A step of the engine gives every running request its token: the chunks of all streams
+            # are written one after the other, whenever the requests came.
             now = asyncio.get_running_loop().time()
-            self.pace(int(count), (math.ceil(now * CHUNKS_PER_S) + phase) / CHUNKS_PER_S)
+            self.pace(int(count), math.ceil(now * CHUNKS_PER_S) / CHUNKS_PER_S)
 
     def pace(self, left: int, at: float) -> None:
         """Send a chunk at its time, and so on."""
