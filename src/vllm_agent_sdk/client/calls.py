@@ -151,16 +151,6 @@ class Calls:
         call = self.call(path, None, {"timeout": timeout}, root=root, probe=probe)
         return (await self.fetch(call)).body
 
-    async def post(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        *,
-        timeout: Timeout | float | None = None,
-    ) -> bytes:
-        """Post to a route outside `/v1` and get the reply's body."""
-        return (await self.fetch(self.call(path, body, {"timeout": timeout}, root=True))).body
-
     async def read(self, call: Call, decode: Callable[[bytes], T]) -> tuple[Whole, T]:
         """Get a call's whole reply, and what its body says.
 
