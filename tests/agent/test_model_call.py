@@ -208,6 +208,15 @@ async def test_a_cut_typed_answer_is_no_output_and_no_error_of_it() -> None:
 # ── constraints and refusals ─────────────────────────────────────────────────────────────────────
 
 
+async def test_no_json_where_a_schema_was_sent_is_an_ignored_constraint() -> None:
+    came = await ended([Reply.text("Seven.")], "plain", output=TYPED)
+    assert came.event.error is not None
+    assert came.event.error.type == "ConstraintIgnoredError"
+    stopped = await ended([Reply.text("Seven.", stop_reason="\n")], "plain", output=TYPED)
+    assert stopped.event.error is None
+    assert stopped.event.output_error is not None
+
+
 @pytest.mark.parametrize("mode", ["guided", "envelope"])
 @pytest.mark.parametrize("streaming", [True, False])
 async def test_a_reply_outside_the_form_is_an_ignored_constraint(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vllm_agent_sdk._core.answer import answer_text
+from vllm_agent_sdk._core.constraints import ended_by_itself
 from vllm_agent_sdk._core.output import OutputType
 from vllm_agent_sdk._core.roles import refuses_roles
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State
@@ -17,7 +18,6 @@ from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import (
     BadRequestError,
     ConstraintIgnoredError,
-    OutputError,
     OutputValidationError,
     ProtocolError,
     ServerError,
@@ -112,7 +112,7 @@ class ModelCall:
         refused = said.choices[0].message.refusal if said.choices else None
         output, output_error = _codec.NULL, None
         if self.error is None and not refused and said.finish_reason != "length":
-            output, output_error = self._judged(message)
+            output, output_error = self._judged(message, said)
         return ModelEnded(
             turn=self._state.turn,
             message=message,
@@ -230,7 +230,9 @@ class ModelCall:
             self._publish(TextDelta(text=text))
         return AssistantMessage([TextBlock(text), *message.content])
 
-    def _judged(self, message: AssistantMessage) -> tuple[_codec.Raw, ErrorInfo | None]:
+    def _judged(
+        self, message: AssistantMessage, said: ChatCompletion[Any]
+    ) -> tuple[_codec.Raw, ErrorInfo | None]:
         """Check a final answer that is to be of a type; nothing of what is none."""
         output, calls = self._output, message.tool_calls
         if output is None:
@@ -243,24 +245,25 @@ class ModelCall:
             text = answer_text(calls[0], output.schema)
         if not text.strip():
             return _codec.NULL, None
+        data = text.strip().encode("utf-8", "replace")
         try:
-            return _valid(output, text), None
-        except OutputError as error:
-            if isinstance(error, ConstraintIgnoredError):
-                self.error = error
-                return _codec.NULL, None
+            output.value_of_json(data)
+        except OutputValidationError as error:
             return _codec.NULL, ErrorInfo.of(error)
+        except ProtocolError:
+            self._not_json(text, said)
+            problem = OutputValidationError(f"It is not JSON: {text[:200]!r}.")
+            return _codec.NULL, ErrorInfo.of(problem)
+        return _codec.Raw(data), None
 
-
-def _valid(output: OutputType, text: str) -> _codec.Raw:
-    """Give an answer as JSON. Raises `OutputValidationError` where it is not of the type."""
-    data = text.strip().encode("utf-8", "replace")
-    try:
-        output.value_of_json(data)
-    except ProtocolError as cause:
-        problem = f"The answer is not JSON: {text[:200]!r}."
-        raise OutputValidationError(problem, finish_reason="stop") from cause
-    return _codec.Raw(data)
+    def _not_json(self, text: str, said: ChatCompletion[Any]) -> None:
+        """Blame the server, where it was to let nothing else than JSON pass."""
+        asked = "response_format" in self._params
+        if asked and said.choices and ended_by_itself(said.choices[0], self._params):
+            self.error = ConstraintIgnoredError(
+                "The server did not apply the schema: the reply is not JSON at all: "
+                f"{text[:200]!r}. Is its structured output switched off?"
+            )
 
 
 def _unsupported(error: ServerError, feature: str, message: str) -> UnsupportedByServerError:
