@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast, overload
 from typing_extensions import TypeForm, TypeVar
 
 from vllm_agent_sdk.agent.mode import Learnt
-from vllm_agent_sdk.agent.run import Run, Start
+from vllm_agent_sdk.agent.run import Run, Start, load
 from vllm_agent_sdk.agent.tools import check_tools
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import UsageError
@@ -274,7 +274,7 @@ class Agent(Generic[Deps, T]):
         stack = AsyncExitStack()
 
         async def prepare(publish: Callable[[Any], None]) -> tuple[Driver, list[StoredEvent]]:
-            # Imported by the first run: a program that only uses the client never needs it.
+            await load()
             from vllm_agent_sdk.agent.driver import Driver
             from vllm_agent_sdk.agent.opening import make_world, opening
 

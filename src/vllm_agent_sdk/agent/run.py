@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import sys
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
@@ -26,13 +28,23 @@ from vllm_agent_sdk.types.results import RunResult
 if TYPE_CHECKING:
     from vllm_agent_sdk.agent.driver import Driver
 
-__all__ = ["Run", "Start"]
+__all__ = ["Run", "Start", "load"]
 
 T = TypeVar("T", default=str)
 
 #: Events that wait for the reader before deltas are joined.
 QUEUE_SIZE = 256
 _JOINABLE = (TextDelta, ReasoningDelta, ToolCallDelta)
+
+
+#: What a run needs besides its definition; a program that only uses the client never loads it.
+_MODULES = ("vllm_agent_sdk.agent.driver", "vllm_agent_sdk.agent.opening")
+
+
+async def load() -> None:
+    """Load what runs need, once, in a thread: the loop goes on meanwhile."""
+    if not all(module in sys.modules for module in _MODULES):
+        await asyncio.to_thread(lambda: [importlib.import_module(module) for module in _MODULES])
 
 
 class _Queue:

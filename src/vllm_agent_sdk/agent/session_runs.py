@@ -22,7 +22,7 @@ from vllm_agent_sdk._core.run_state import (
 from vllm_agent_sdk.agent.background import Background
 from vllm_agent_sdk.agent.feed import Feeds
 from vllm_agent_sdk.agent.hook_call import run_hook
-from vllm_agent_sdk.agent.run import Run, Start
+from vllm_agent_sdk.agent.run import Run, Start, load
 from vllm_agent_sdk.errors import SessionNotFoundError, UnsupportedControlError, UsageError
 from vllm_agent_sdk.sessions.store import MemoryStore, SessionLog, SessionStore
 from vllm_agent_sdk.types.events import (
@@ -171,6 +171,7 @@ class SessionRuns(Generic[T]):
             if self._run is not None:
                 raise UsageError("The session has an active run; send(…) says when another begins.")
             self._run = run
+            await load()
             return await prepare(publish)
 
         async def end() -> None:
