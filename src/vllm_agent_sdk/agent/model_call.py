@@ -164,8 +164,8 @@ class ModelCall:
                 if again is None:
                     self.error = self._refusal(error)
                     return None
-                text = f"The server refused the messages as they were: {error.message}"
-                self.notices.append(("messages", f"{text}. They were put in the order it wants."))
+                text = f"The server refused the messages as they were written: {error.message}"
+                self.notices.append(("messages", f"{text} They are written as it wants them."))
                 self._params = again
                 self._stream = self._opened()
         return None
