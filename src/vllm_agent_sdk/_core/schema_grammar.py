@@ -10,6 +10,7 @@ it is restarted. So what xgrammar ignores is left out of a response's schema.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, TypeGuard
@@ -17,6 +18,7 @@ from typing import Any, TypeGuard
 from vllm_agent_sdk._core import schema_refs as refs
 from vllm_agent_sdk._core.schema_pattern import looks_around, unsupported_syntax
 from vllm_agent_sdk.errors import SchemaError
+from vllm_agent_sdk.types import _codec
 
 __all__ = ["grammar_schema", "response_schema", "strict_tool", "unenforced"]
 
@@ -84,10 +86,20 @@ def strict_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     parameters = function.get("parameters")
     if not isinstance(parameters, Mapping):
         return tool
-    where = f"The parameters of the tool {function.get('name')!r}"
+    made = _strict_parameters(str(function.get("name")), _codec.encode(parameters))
+    return tool if made is None else {**tool, "function": {**function, "parameters": made}}
+
+
+@functools.lru_cache(maxsize=512)
+def _strict_parameters(name: str, encoded: bytes) -> Schema | None:
+    """Give the parameters that compile; `None` for those that do as they are.
+
+    Remembered, because an agent sends the same tools with each of its turns.
+    """
+    parameters = _codec.decode(encoded)
     hint = "strict=False leaves the schema to the server as it is"
-    made = grammar_schema(dict(parameters), where, hint)
-    return tool if made == parameters else {**tool, "function": {**function, "parameters": made}}
+    made = grammar_schema(parameters, f"The parameters of the tool {name!r}", hint)
+    return None if made == parameters else made
 
 
 def response_schema(schema: Schema, where: str = "The response's schema") -> Schema:
