@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, overload
 
 from typing_extensions import TypeForm, TypeVar
 
@@ -100,7 +100,8 @@ class Agent(Generic[Deps, T]):
     turn_mode: TurnMode = "auto"
     examples: Sequence[Message] = ()
     deps_type: type[Deps] | None = None
-    output: TypeForm[T] = cast("Any", str)  # noqa: RUF009 - a type is immutable
+    # The ignored default is what type checkers take `T` from where no output is given.
+    output: TypeForm[T] = str  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     fallback_model: str | None = None
     permissions: Permissions = field(default_factory=Permissions)
     hooks: Hooks = field(default_factory=Hooks)

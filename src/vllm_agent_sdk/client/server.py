@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-import msgspec
-
 from vllm_agent_sdk._core.metrics import read_metrics
 from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.profile import Profiler
@@ -61,7 +59,7 @@ class Models:
         whole, models = await self._calls.read(call, decode_models)
         models.attach(whole.body, call.request_id)
         profile = self._calls.profile or ServerProfile()
-        profile = msgspec.structs.replace(profile, models=tuple(models.data))
+        profile = profile.with_(models=tuple(models.data))
         for card in models.data:
             price, tier = (prices or {}).get(card.id), (tiers or {}).get(card.id)
             vars(card)["known"] = model_info(card, profile, price, tier)
