@@ -48,7 +48,7 @@ async def ours(root: str, count: int) -> int:
         return f"18 °C in {city}"
 
     async with AsyncVLLM(f"{root}/v1", model="m") as vllm:
-        agent = Agent(tools=[get_weather], client=vllm, turn_mode="native")
+        agent = Agent(tools=[get_weather], client=vllm, turn_mode="native", streaming=False)
 
         async def run() -> None:
             result = await agent.run(PROMPT)

@@ -19,6 +19,7 @@ from vllm_agent_sdk._core.effects import (
     RunTool,
     Say,
     Suspend,
+    compactable,
     effects,
 )
 from vllm_agent_sdk._core.run import evolve
@@ -281,6 +282,10 @@ class RandomPlay(Play):
         if self.state.phase is not Phase.IDLE and pick.random() < 0.1:
             self.add(SettingsChanged("model", "m", "m4"))
             self.add(SubagentEnded("x", "end_turn", Usage(1, 1, requests=1)))
+        messages = compactable(self.state)
+        if self.state.phase is Phase.DONE and messages and pick.random() < 0.3:
+            error = pick.choice([None, ErrorInfo("OutputError", "cut")])
+            self.add(Compacted(0 if error else messages, "sum", Usage(3, 3, requests=1), error))
 
     def end_background(self) -> None:
         """A background task ends."""
@@ -333,7 +338,9 @@ class RandomPlay(Play):
         pick = self.pick
         match effect:
             case BeginTurn(turn=turn):
-                self.add(TurnStarted(turn, context_tokens=pick.choice([None, None, 50, 90, 120])))
+                tokens, exact = pick.choice([None, None, 50, 90, 120]), pick.random() < 0.8
+                window = pick.choice([None, None, 100])
+                self.add(TurnStarted(turn, context_tokens=tokens, exact=exact, window=window))
             case CallModel(turn=turn, attempt=attempt):
                 self.add(ModelStarted(turn))
                 if self.state.stop is None:

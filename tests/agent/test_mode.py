@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from vllm_agent_sdk import AsyncVLLM
+from vllm_agent_sdk import Agent, AsyncVLLM, tool
 from vllm_agent_sdk.agent.mode import Choice, Learnt, choose_mode
-from vllm_agent_sdk.testing import Reply, Simulator
+from vllm_agent_sdk.testing import Reply, Simulator, SimulatorRequest
 from vllm_agent_sdk.types.profile import Known, ServerProfile
 from vllm_agent_sdk.types.server import ModelInfo
 from vllm_agent_sdk.types.tools import ToolSpec
@@ -127,6 +127,42 @@ async def test_where_a_run_had_to_move_the_next_one_begins() -> None:
     assert choice.mode == "envelope"
     assert "no tags" in choice.reason
     assert asked.mode == "native"
+
+
+@tool
+async def double(n: int) -> str:
+    """Double a number."""
+    return str(2 * n)
+
+
+async def test_a_server_that_refuses_structural_tags_is_asked_in_envelopes_from_then_on() -> None:
+    def answer(request: SimulatorRequest) -> Reply:
+        body = request.json
+        if body["response_format"]["type"] == "structural_tag":
+            message = "Invalid response_format structural_tag specification."
+            return Reply.error(400, message=f"{message} (parameter=response_format)")
+        if len(body["messages"]) == 6:
+            return Reply.text('{"tool": "double", "arguments": {"n": 4}}')
+        assert body["messages"][-1]["content"] == "[[result double]]8[[/result]]"
+        return Reply.text('{"final": "It is 8."}')
+
+    async with Simulator(answer, blind=True) as server:
+        agent = Agent(client=server.base_url, tools=[double])
+        async with agent:
+            first = await agent.run("Twice 4?")
+            asked = len(server.requests)
+            second = await agent.run("Twice 4?")
+            assert len(server.requests) == asked + 2
+    assert (first.text, first.turn_mode, second.turn_mode) == ("It is 8.", "envelope", "envelope")
+
+
+async def test_a_server_without_flags_is_asked_in_guided_turns_from_then_on() -> None:
+    async with Simulator(Reply.text("[[final]]Hello.[[/final]]"), tool_parser=None) as server:
+        agent = Agent(client=server.base_url, tools=[double])
+        results = [await agent.run("Hi") for _ in range(2)]
+        chats = [r for r in server.requests if r.path == "/v1/chat/completions"]
+        assert ["tools" in request.json for request in chats] == [True, False, False]
+    assert [(each.turn_mode, each.text) for each in results] == [("guided", "Hello.")] * 2
 
 
 @pytest.mark.feature("O-08")

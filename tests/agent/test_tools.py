@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 import pytest
 
-from vllm_agent_sdk.agent.tools import FunctionTool, check_tools, tool
+from vllm_agent_sdk.agent.tools import FunctionTool, tool
+from vllm_agent_sdk.agent.toolset import check_tools
 from vllm_agent_sdk.errors import SchemaError, UsageError
 from vllm_agent_sdk.types.messages import ToolCall
 from vllm_agent_sdk.types.protocols import Tool

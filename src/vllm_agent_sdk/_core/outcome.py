@@ -32,6 +32,7 @@ def outcome(state: State, *, run_id: str, duration_s: float) -> RunResult[Any]:
         messages=state.history.since(0),
         usage=total,
         usage_by_turn=state.usage_by_turn.since(0),
+        cache_by_turn=state.cache.since(state.cached_before),
         usage_by_model=by_model,
         turns=min(state.turn, len(state.usage_by_turn), total.requests),
         output_json=_output(state, text) if reason == "end_turn" else _codec.NULL,

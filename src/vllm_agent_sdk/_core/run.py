@@ -10,11 +10,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from vllm_agent_sdk._core import run_calls as calls
 from vllm_agent_sdk._core import run_model as model
+from vllm_agent_sdk._core import run_results as results
 from vllm_agent_sdk._core.effects import call_hooks, effects, waits_for_background
 from vllm_agent_sdk._core.run_hooks import hook_ran
 from vllm_agent_sdk._core.run_state import (
@@ -24,6 +25,7 @@ from vllm_agent_sdk._core.run_state import (
     Phase,
     State,
     Stop,
+    replace,
 )
 from vllm_agent_sdk.types.events import (
     Checkpointed,
@@ -93,8 +95,12 @@ def _run_started(state: State, event: RunStarted) -> State:
         said_before=len(history),
         queue=state.queue,
         background=state.background,
+        outputs=state.outputs,
         turn_mode=event.turn_mode,
         dialect=event.dialect,
+        window=event.window,
+        cache=state.cache,
+        cached_before=len(state.cache),
         cost=0.0 if event.prices else None,
     )
 
@@ -108,8 +114,7 @@ def _message_added(state: State, event: MessageAdded) -> State:
         case "repair" | "hook":
             return replace(state, history=state.history.appended(message), say=None)
         case "notification":
-            rest = tuple(entry for entry in state.background if entry[0] != event.task)
-            state = replace(state, background=rest)
+            state, message = results.background_ended(state, event.task, message)
             if over:
                 return replace(state, notes=(*state.notes, message))
             return replace(state, prompts=(*state.prompts, message))
@@ -134,7 +139,7 @@ def _settings_changed(state: State, event: SettingsChanged) -> State:
             dialect = "text" if new in {"guided", "envelope"} else "native"
             return replace(state, turn_mode=str(new), dialect=dialect)
         case "model":
-            return replace(state, model=new)
+            return replace(state, model=new, window=state.window if new == state.model else None)
         case "permission_mode":
             return replace(state, permissions=_with(state.permissions, mode=new))
         case "directories":
@@ -226,7 +231,7 @@ def _stopped(state: State) -> State:
     """Close what is open; what was not said yet waits for the next run."""
     if state.phase is Phase.DONE:
         return state
-    state = calls.closed(state)
+    state = results.closed(state)
     if state.prompts or state.say or state.change:
         queue = (*state.prompts, *state.queue)
         state = replace(state, prompts=(), say=None, change=None, queue=queue)
@@ -259,12 +264,12 @@ def _ended(state: State) -> State:
     waiting = bool(state.background) and state.started.session_id is None
     if not (state.say or state.prompts or waiting):
         return _stopped(replace(state, stop=state.ending))
-    results: list[Message] = [entry.result for entry in state.calls if entry.result is not None]
+    answers: list[Message] = [entry.result for entry in state.calls if entry.result is not None]
     return _settled(
         replace(
             state,
             phase=Phase.PREPARING,
-            history=state.history.appended(*results),
+            history=state.history.appended(*answers),
             calls=(),
             hook=0,
             ending=state.ending if waiting and not (state.say or state.prompts) else None,
@@ -280,7 +285,7 @@ def _worked(state: State) -> State:
     if state.phase is not Phase.TOOLS:
         return state
     if all(entry.result is not None and not call_hooks(state, entry) for entry in state.calls):
-        return _settled(replace(calls.turn_over(state), phase=Phase.PREPARING, hook=0))
+        return _settled(replace(results.turn_over(state), phase=Phase.PREPARING, hook=0))
     if not effects(state):
         return _stopped(replace(state, stop=Stop("max_tool_calls")))
     return state
@@ -305,7 +310,7 @@ _WORKING = (_GATING, _TOOLS)
 #: What the machine does not act on.
 _UNHEARD = (Notice, Checkpointed, SubagentStarted)
 #: What may still come when `stop` is set.
-_AFTER_STOP = (RunEnded, MessageAdded, SettingsChanged)
+_AFTER_STOP = (RunEnded, MessageAdded, SettingsChanged, SubagentEnded)
 
 _Row = tuple[
     type[StoredEvent],
@@ -321,7 +326,8 @@ _ROWS: tuple[_Row, ...] = (
     (SettingsChanged, (_DONE, *_ACTIVE, _SUSPENDED), _settings_changed, (None,)),
     (TurnStarted, (_PREPARING,), model.turn_started, (_MODEL, _COMPACTING)),
     (Compacted, (_COMPACTING,), model.compacted, (_MODEL,)),
-    (ModelStarted, (_MODEL,), _unchanged, (None,)),
+    (Compacted, (_DONE,), model.compacted_between, (None,)),
+    (ModelStarted, (_MODEL,), model.model_started, (None,)),
     (
         ModelEnded,
         (_MODEL,),

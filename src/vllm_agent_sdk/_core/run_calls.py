@@ -5,7 +5,6 @@ A call is executed only if it is known, parses, is permitted, and its reply was 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from vllm_agent_sdk._core.effects import call_hooks
@@ -17,6 +16,7 @@ from vllm_agent_sdk._core.run_state import (
     IllegalTransitionError,
     State,
     Stop,
+    replace,
 )
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.events import (
@@ -38,7 +38,7 @@ from vllm_agent_sdk.types.hooks import (
     RewriteOutput,
 )
 from vllm_agent_sdk.types.hooks import Stop as StopOutput
-from vllm_agent_sdk.types.messages import Message, ToolCall, ToolMessage, UserMessage
+from vllm_agent_sdk.types.messages import ToolCall, ToolMessage
 from vllm_agent_sdk.types.permissions import Allow, PermissionRule
 from vllm_agent_sdk.types.results import ErrorInfo, Usage
 
@@ -46,7 +46,6 @@ __all__ = [
     "add_usage",
     "advanced",
     "answered_unknown",
-    "closed",
     "guard_repetition",
     "hook_on_call",
     "judged",
@@ -56,13 +55,14 @@ __all__ = [
     "subagent_ended",
     "tool_ended",
     "tool_started",
-    "turn_over",
     "user_answered",
     "user_asked",
 ]
 
 
-def judged(state: State, call: ToolCall, outside: tuple[str, ...] = ()) -> CallState:
+def judged(
+    state: State, call: ToolCall, outside: tuple[str, ...] = (), repairs: tuple[str, ...] = ()
+) -> CallState:
     """Say what becomes of a call, before anyone is asked."""
     spec = state.spec(call.name)
     if call.name == ANSWER_TOOL and state.turn_mode == "required":
@@ -79,7 +79,7 @@ def judged(state: State, call: ToolCall, outside: tuple[str, ...] = ()) -> CallS
     if call.arguments is None:
         reason = f"{call.error} Call {call.name} again with a JSON object of its arguments."
         return CallState(call, CallStatus.INVALID, spec, reason)
-    return CallState(call, CallStatus.HOOKED, spec, outside=outside)
+    return CallState(call, CallStatus.HOOKED, spec, outside=outside, repairs=repairs)
 
 
 def guard_repetition(state: State) -> State:
@@ -154,7 +154,7 @@ def _changed(entry: CallState, output: HookOutput, outside: tuple[str, ...]) -> 
         case Block(reason=reason):
             return {"status": CallStatus.DENIED, "reason": reason}
         case Rewrite(input=given):
-            return {"call": _with_input(entry.call, given), "outside": outside}
+            return {"call": _with_input(entry.call, given), "outside": outside, "repairs": ()}
         case RewriteOutput(value=value):
             text = value if isinstance(value, str) else _codec.encode(value).decode()
             failed = entry.result is not None and entry.result.is_error
@@ -164,7 +164,8 @@ def _changed(entry: CallState, output: HookOutput, outside: tuple[str, ...]) -> 
         case Allow(input=given):
             changes: dict[str, Any] = {"allowed": True}
             if given is not None:
-                changes |= {"call": _with_input(entry.call, given), "outside": outside}
+                given_call = _with_input(entry.call, given)
+                changes |= {"call": given_call, "outside": outside, "repairs": ()}
             if entry.status is CallStatus.ASKING:
                 changes["status"] = CallStatus.ALLOWED
             return changes
@@ -212,7 +213,12 @@ def permission_decided(state: State, event: PermissionDecided) -> State:
         grants = tuple(PermissionRule.of(rule) for rule in event.remember)
         state = replace(state, grants=(*state.grants, *grants))
         state = state.with_call(
-            event.call_id, call=call, status=CallStatus.ALLOWED, waits_for=None, allowed=True
+            event.call_id,
+            call=call,
+            repairs=entry.repairs if event.input is None else (),
+            status=CallStatus.ALLOWED,
+            waits_for=None,
+            allowed=True,
         )
         return _deny_beats(state, event.call_id)
     if entry.waits_for == "decision":
@@ -304,31 +310,6 @@ def add_usage(state: State, model: str | None, usage: Usage) -> State:
 # ── the end of a turn, and of the run ────────────────────────────────────────────────────────────
 
 
-def turn_over(state: State) -> State:
-    """All calls are answered: their results join the history, in the order of the calls."""
-    results: list[Message] = [entry.result for entry in state.calls if entry.result is not None]
-    if state.context:
-        results.append(UserMessage("\n\n".join(state.context)))
-    invalid = all(entry.status is CallStatus.INVALID for entry in state.calls)
-    in_row = state.invalid_in_row + 1 if invalid else 0
-    last = state.calls[-1]
-    if last.spec is None and last.call.name == ANSWER_TOOL:
-        in_row = state.invalid_in_row  # an invalid answer was counted as such
-    state = replace(
-        state,
-        history=state.history.appended(*results),
-        invalid_in_row=in_row,
-        calls=(),
-        context=(),
-    )
-    if invalid and in_row > state.started.limits.repairs:
-        said = last.result.text if last.result is not None else last.reason
-        facts = {"tool": last.call.name, "arguments_json": last.call.arguments_json}
-        error = ErrorInfo("ToolArgumentsError", said, facts)
-        return replace(state, stop=Stop("invalid_tool_call", error))
-    return state
-
-
 def answered_unknown(entry: CallState) -> CallState:
     """Answer a call whose tool ran when the process died."""
     result = _unknown(entry, "It was not run again.")
@@ -338,25 +319,6 @@ def answered_unknown(entry: CallState) -> CallState:
 def _unknown(entry: CallState, more: str) -> ToolMessage:
     text = f"The outcome of {entry.call.name} is unknown: the program ended while it ran. {more}"
     return ToolMessage(entry.call.id, text, is_error=True)
-
-
-def closed(state: State) -> State:
-    """Answer the calls that are still open, so that the transcript is valid."""
-    if not state.calls or state.stop is None:
-        return state
-    results: list[Message] = []
-    for entry in state.calls:
-        if entry.result is not None:
-            results.append(entry.result)
-        elif entry.status is CallStatus.RUNNING:
-            text = (
-                f"The run ended ({state.stop.reason}) while this tool ran: its outcome is unknown."
-            )
-            results.append(ToolMessage(entry.call.id, text, is_error=True))
-        else:
-            text = f"Not executed: the run ended ({state.stop.reason})."
-            results.append(ToolMessage(entry.call.id, text, is_error=True))
-    return replace(state, history=state.history.appended(*results), calls=(), context=())
 
 
 def _entry(state: State, call_id: str) -> CallState:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from vllm_agent_sdk._core import run_calls as calls
 from vllm_agent_sdk._core import run_model as model
-from vllm_agent_sdk._core.run_state import State
+from vllm_agent_sdk._core.run_state import Phase, State, replace
 from vllm_agent_sdk.types.events import Compacted, HookRan
 from vllm_agent_sdk.types.hooks import AddContext, Block, Continue, Rewrite
 from vllm_agent_sdk.types.hooks import Stop as StopOutput
@@ -24,6 +22,9 @@ def hook_ran(state: State, event: HookRan) -> State:
         return replace(state, notes=(*state.notes, *_context(event)))
     if event.call_id is not None:
         return calls.hook_on_call(state, event)
+    if state.phase is Phase.DONE:
+        # A summary between runs: whoever asked for it is told of what forbids it.
+        return replace(state, instruction=_instructed(state, event))
     state = replace(state, hook=state.hook + 1)
     stop = next((output for output in event.outputs if isinstance(output, StopOutput)), None)
     if stop is not None:
@@ -46,9 +47,11 @@ def _hook_on_summary(state: State, event: HookRan) -> State:
             case Block(reason=reason):
                 text = f"{event.hook} blocked the summary: {reason}"
                 return model.compacted(state, Compacted(error=ErrorInfo("HookError", text)))
-            case AddContext(text=text):
-                state = replace(state, instruction=f"{state.instruction}\n{text}".strip())
-    return state
+    return replace(state, instruction=_instructed(state, event))
+
+
+def _instructed(state: State, event: HookRan) -> str:
+    return "\n".join(filter(None, [state.instruction, *(each.text for each in _context(event))]))
 
 
 def _hook_on_prompt(state: State, event: HookRan) -> State:

@@ -5,9 +5,8 @@ Replies are judged by the calls that are there, and a cut reply is never taken f
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from vllm_agent_sdk._core.effects import compactable
+from vllm_agent_sdk._core.log import Log
 from vllm_agent_sdk._core.run_calls import add_usage, guard_repetition, judged
 from vllm_agent_sdk._core.run_state import (
     ANSWER_TOOL,
@@ -17,8 +16,10 @@ from vllm_agent_sdk._core.run_state import (
     Phase,
     State,
     Stop,
+    replace,
 )
-from vllm_agent_sdk.types.events import Compacted, ModelEnded, TurnStarted
+from vllm_agent_sdk.types.context import CacheTurn
+from vllm_agent_sdk.types.events import Compacted, ModelEnded, ModelStarted, TurnStarted
 from vllm_agent_sdk.types.messages import (
     AssistantMessage,
     Message,
@@ -29,7 +30,15 @@ from vllm_agent_sdk.types.messages import (
 from vllm_agent_sdk.types.options import Price
 from vllm_agent_sdk.types.results import ErrorInfo, StopReason, Usage
 
-__all__ = ["NEXT_MODE", "OVERFLOW_ROOM", "compacted", "model_ended", "turn_started"]
+__all__ = [
+    "NEXT_MODE",
+    "OVERFLOW_ROOM",
+    "compacted",
+    "compacted_between",
+    "model_ended",
+    "model_started",
+    "turn_started",
+]
 
 #: Where a run goes whose turn mode the server does not keep.
 NEXT_MODE = {"native": "guided", "required": "guided", "guided": "envelope"}
@@ -81,43 +90,59 @@ def turn_started(state: State, event: TurnStarted) -> State:
         calls=(),
         before_turn=state.history,
         context_tokens=event.context_tokens,
+        exact=event.exact,
+        window=state.window if event.window is None else event.window,
     )
-    window, tokens = state.started.window, event.context_tokens
+    window, tokens = state.window, event.context_tokens
     if window is None or tokens is None:
         return state
     wanted = tokens > state.started.context.compact_at * window
     if wanted and _can_compact(state):
         return replace(state, phase=Phase.COMPACTING, hook=0, instruction="")
-    if tokens >= window:
-        return replace(state, stop=_overflow(f"The request has {tokens} tokens", window))
-    return state
+    return _unless_full(state)
+
+
+def _unless_full(state: State) -> State:
+    """Stop a turn whose request cannot fit; what is only estimated is left to the server."""
+    window, tokens = state.window, state.context_tokens
+    if window is None or tokens is None or not state.exact or tokens < window:
+        return state
+    return replace(state, stop=_overflow(f"The request has {tokens} tokens", window))
 
 
 def compacted(state: State, event: Compacted) -> State:
     """Older messages were summarised, or stay."""
-    state = replace(state, phase=Phase.MODEL, compacted=True, hook=0)
+    state = replace(state, phase=Phase.MODEL, hook=0)
     state = _counted(state, event.usage, 0.0)
     if event.error is None:
-        kept = state.history.since(event.messages)
-        summary: Message = UserMessage(event.summary)
-        history = type(state.history)([summary, *kept])
-        return replace(
-            state,
-            history=history,
-            before_turn=history,
-            last_tokens=0,
-            measured=0,
-            said_before=max(1, state.said_before - event.messages + 1),
-            overflow=None,
-            context_tokens=None,
-            attempt=state.attempt + 1,
-        )
-    window, tokens = state.started.window, state.context_tokens
+        state = replace(_summarised(state, event), attempt=state.attempt + 1)
+        return replace(state, overflow=None, context_tokens=None)
+    state = replace(state, compacted=True)
     if state.overflow is not None:
         return replace(state, stop=Stop("context_overflow", state.overflow))
-    if window is not None and tokens is not None and tokens >= window:
-        return replace(state, stop=_overflow(f"The request has {tokens} tokens", window))
-    return state
+    return _unless_full(state)
+
+
+def compacted_between(state: State, event: Compacted) -> State:
+    """The user wanted a summary while no run was active."""
+    state = replace(state, hook=0, instruction="")
+    return state if event.error is not None else _summarised(state, event)
+
+
+def _summarised(state: State, event: Compacted) -> State:
+    summary: Message = UserMessage(event.summary)
+    history, before = (
+        Log[Message]([summary, *messages.since(event.messages)])
+        for messages in (state.history, state.before_turn)
+    )
+    return replace(
+        state,
+        history=history,
+        before_turn=before,
+        last_tokens=0,
+        measured=0,
+        said_before=max(1, state.said_before - event.messages + 1),
+    )
 
 
 def _can_compact(state: State) -> bool:
@@ -131,12 +156,33 @@ def _overflow(what: str, window: int) -> Stop:
     return Stop("context_overflow", ErrorInfo("ContextLengthError", text, facts))
 
 
+def model_started(state: State, event: ModelStarted) -> State:
+    """A request goes out."""
+    return replace(state, prefix=event.prefix)
+
+
 def model_ended(state: State, event: ModelEnded) -> State:
     """The model has answered, or could not."""
-    state = _model_ended(state, event)
+    state = _model_ended(_with_cache(state, event), event)
     if not event.usage.input_tokens:
         return state
     return replace(state, last_tokens=event.usage.total_tokens, measured=len(state.history))
+
+
+def _with_cache(state: State, event: ModelEnded) -> State:
+    """Note what the call could find in the prefix cache, and what it found."""
+    prefix, expected = state.prefix, None
+    if prefix is not None and prefix.previous_bytes and prefix.kept_bytes is not None:
+        seen = state.cache.since(len(state.cache) - 1)[0].input_tokens if len(state.cache) else 0
+        expected = seen * prefix.kept_bytes // prefix.previous_bytes if seen else None
+    found = CacheTurn(
+        turn=state.turn,
+        prefix=prefix,
+        input_tokens=event.usage.input_tokens,
+        expected_tokens=expected,
+        cached_tokens=event.cached_tokens,
+    )
+    return replace(state, prefix=None, cache=state.cache.appended(found))
 
 
 def _model_ended(state: State, event: ModelEnded) -> State:
@@ -192,7 +238,10 @@ def _kept(state: State, event: ModelEnded) -> State:
     said = event.message
     if said is None or not said.content:
         return state
-    calls = tuple(judged(state, call, event.outside.get(call.id, ())) for call in said.tool_calls)
+    calls = tuple(
+        judged(state, call, event.outside.get(call.id, ()), event.repairs.get(call.id, ()))
+        for call in said.tool_calls
+    )
     return replace(state, history=state.history.appended(said), calls=calls)
 
 
@@ -218,8 +267,10 @@ def _after_error(state: State, error: ErrorInfo) -> State | None:
         if mode is not None:
             return _again(state, change=Change("turn_mode", mode, error.message))
     if error.type == "ContextLengthError" and _can_compact(state):
+        told = error.facts.get("max")
         return replace(
             state,
+            window=told if state.window is None and isinstance(told, int) else state.window,
             phase=Phase.COMPACTING,
             history=state.before_turn,
             overflow=error,
@@ -237,7 +288,7 @@ def _ending(state: State, event: ModelEnded) -> Stop | None:
     reason = _ENDS.get(event.finish_reason or "")
     if reason is None:
         return None
-    window, usage = state.started.window, event.usage
+    window, usage = state.window, event.usage
     if reason == "length" and window is not None and usage.input_tokens:  # noqa: SIM102
         if window - usage.total_tokens < OVERFLOW_ROOM:
             return _overflow("The answer was cut at the end of the context", window)

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from vllm_agent_sdk._core.log import Log
+from vllm_agent_sdk._core.read_back import Whole
 from vllm_agent_sdk.types import _codec
+from vllm_agent_sdk.types.context import CacheTurn, Prefix
 from vllm_agent_sdk.types.events import RunStarted
 from vllm_agent_sdk.types.hooks import HookSpec
 from vllm_agent_sdk.types.messages import Message, ToolCall, ToolMessage, UserMessage
 from vllm_agent_sdk.types.permissions import PermissionRule, PermissionRules
 from vllm_agent_sdk.types.results import ErrorInfo, StopReason, Usage
 from vllm_agent_sdk.types.tools import ToolSpec
+
+if TYPE_CHECKING:
+    from dataclasses import replace
+else:
+
+    def replace(value, **changes):
+        """Give a copy with some fields changed, as `dataclasses.replace` does.
+
+        That one calls the constructor with every field: 30 µs for a state, at each step of a run.
+        """
+        new = object.__new__(type(value))
+        new.__dict__.update(value.__dict__, **changes)
+        return new
+
 
 __all__ = [
     "ANSWER_TOOL",
@@ -24,6 +40,7 @@ __all__ = [
     "Phase",
     "State",
     "Stop",
+    "replace",
 ]
 
 #: The tool that a typed answer is given with in `required` turns.
@@ -61,7 +78,7 @@ class CallStatus(enum.StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CallState:
     """A call of the current turn.
 
@@ -75,6 +92,7 @@ class CallState:
         waits_for: `approval`, `question`, `tool_result` or `decision` (`Pending.kind`).
         outside: Paths in its arguments that lie outside the permitted folders.
         failed: True if the tool gave an error.
+        repairs: What was repaired in its arguments.
     """
 
     call: ToolCall
@@ -88,6 +106,7 @@ class CallState:
     waits_for: str | None = None
     outside: tuple[str, ...] = ()
     failed: bool = False
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +126,7 @@ class Change:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class State:
     """A run at one moment, and what a session keeps between its runs.
 
@@ -125,16 +144,22 @@ class State:
         calls: The calls of the current turn.
         context: What hooks want the model to know after the results of this turn.
         executed: The names of the tools that ran, in order.
+        outputs: Results of which the model was shown the beginning only.
         last_call: Name and canonical arguments of the last call.
         repeats: How often in a row it was made.
         invalid_in_row: Turns in a row in which no call, or no output, was valid.
         attempt: Model calls of this turn that came to nothing.
         before_turn: The history as it was before the turn's model call.
         thinking_off: True if the turn is asked again without thinking.
-        compacted: True if this turn's history was summarised, or could not be.
+        window: Tokens the model can read and write in one call, as far as known.
+        compacted: True if this turn's history could not be summarised.
         grants: What was allowed for later, too.
         ending: How the run ends if no stop hook objects.
-        context_tokens: Tokens of the turn's request, where they were counted.
+        context_tokens: Tokens of the turn's request, where it comes close to the window.
+        exact: False if they are estimated.
+        prefix: How the request under way begins.
+        cache: What the model calls could find in the prefix cache, and what they found.
+        cached_before: How many of them were made before this run.
         last_tokens: Tokens of the last model call, request and answer.
         measured: How many messages they are of.
     """
@@ -162,17 +187,23 @@ class State:
     missing: int = 0
     thinking_off: bool = False
     before_turn: Log[Message] = field(default_factory=Log[Message])
+    window: int | None = None
     compacted: bool = False
     overflow: ErrorInfo | None = None
     instruction: str = ""
     calls: tuple[CallState, ...] = ()
     context: tuple[str, ...] = ()
     executed: Log[str] = field(default_factory=Log[str])
+    outputs: Log[Whole] = field(default_factory=Log[Whole])
     usage_by_turn: Log[Usage] = field(default_factory=Log[Usage])
     usage_by_model: tuple[tuple[str, Usage], ...] = ()
     total_tokens: int = 0
     cost: float | None = None
     context_tokens: int | None = None
+    exact: bool = True
+    prefix: Prefix | None = None
+    cache: Log[CacheTurn] = field(default_factory=Log[CacheTurn])
+    cached_before: int = 0
     last_tokens: int = 0
     measured: int = 0
     last_call: tuple[str, bytes] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from vllm_agent_sdk.types.events import MessageAdded, ToolEnded
+from vllm_agent_sdk.types.events import MessageAdded, StoredEvent, ToolEnded
 from vllm_agent_sdk.types.messages import ToolCall, UserMessage
 
 __all__ = ["Background"]
@@ -20,10 +20,10 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[ToolEnded]] = {}
-        self._listener: Callable[[MessageAdded], None] | None = None
-        self._unheard: list[MessageAdded] = []
+        self._listener: Callable[[StoredEvent], None] | None = None
+        self._unheard: list[StoredEvent] = []
 
-    def listen(self, listener: Callable[[MessageAdded], None] | None) -> None:
+    def listen(self, listener: Callable[[StoredEvent], None] | None) -> None:
         """Say who is told; what nobody heard so far is told at once."""
         self._listener = listener
         if listener is not None:
@@ -31,10 +31,19 @@ class Background:
             for event in unheard:
                 listener(event)
 
-    def keep(self, task_id: str, call: ToolCall, task: asyncio.Task[ToolEnded]) -> None:
-        """Take a task over."""
+    def tell(self, event: StoredEvent) -> None:
+        """Tell whoever listens, now or next."""
+        if self._listener is None:
+            self._unheard.append(event)
+        else:
+            self._listener(event)
+
+    def keep(
+        self, task_id: str, call: ToolCall, task: asyncio.Task[ToolEnded], threaded: bool = False
+    ) -> None:
+        """Take a task over; `threaded` if it cannot be cancelled."""
         self._tasks[task_id] = task
-        task.add_done_callback(lambda done: self._ended(task_id, call, done))
+        task.add_done_callback(lambda done: self._ended(task_id, call, done, threaded))
 
     @property
     def ids(self) -> list[str]:
@@ -55,18 +64,18 @@ class Background:
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
 
-    def _ended(self, task_id: str, call: ToolCall, task: asyncio.Task[ToolEnded]) -> None:
+    def _ended(
+        self, task_id: str, call: ToolCall, task: asyncio.Task[ToolEnded], threaded: bool
+    ) -> None:
         self._tasks.pop(task_id, None)
         if task.cancelled():
             text = "It was stopped; what it had done until then is unknown."
+            if threaded:
+                text = "It was to stop: outcome unknown (still running)."
         elif (error := task.exception()) is not None:
             text = f"It failed: {type(error).__name__}: {error}"
         else:
             message = task.result().message
             text = f"It failed: {message.text}" if message.is_error else message.text
         said = f"[The background task {task_id} of {call.name} has ended.]\n{text}"
-        event = MessageAdded(message=UserMessage(said), when="notification", task=task_id)
-        if self._listener is None:
-            self._unheard.append(event)
-        else:
-            self._listener(event)
+        self.tell(MessageAdded(message=UserMessage(said), when="notification", task=task_id))

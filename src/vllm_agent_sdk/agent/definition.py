@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, overload
 from typing_extensions import TypeForm, TypeVar
 
 from vllm_agent_sdk.agent.mode import Learnt
+from vllm_agent_sdk.agent.prompts import PromptRuns, Prompts
 from vllm_agent_sdk.agent.run import Run, Start, load
-from vllm_agent_sdk.agent.tools import check_tools
+from vllm_agent_sdk.agent.toolset import check_tools
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.hooks import Hooks
-from vllm_agent_sdk.types.messages import Message, Prompt, SystemMessage, as_user_message
+from vllm_agent_sdk.types.messages import (
+    Message,
+    Prompt,
+    SystemMessage,
+    UserMessage,
+    as_user_message,
+)
 from vllm_agent_sdk.types.options import Context, Limits, Price, Sampling, TurnMode
 from vllm_agent_sdk.types.permissions import Permissions
 from vllm_agent_sdk.types.protocols import Tool
@@ -24,6 +31,7 @@ from vllm_agent_sdk.types.results import RunResult
 
 if TYPE_CHECKING:
     from vllm_agent_sdk._core.output import OutputType
+    from vllm_agent_sdk.agent.blocking import BlockingRun, BlockingSession
     from vllm_agent_sdk.agent.driver import Driver
     from vllm_agent_sdk.agent.session import Session
     from vllm_agent_sdk.sessions.store import SessionStore
@@ -158,16 +166,16 @@ class Agent(Generic[Deps, T]):
 
     @overload
     async def run(
-        self: Agent[None, T], prompt: Prompt, *, history: Iterable[Message] = ()
+        self: Agent[None, T], prompt: Prompt | Prompts, *, history: Iterable[Message] = ()
     ) -> RunResult[T]: ...
 
     @overload
     async def run(
-        self, prompt: Prompt, *, history: Iterable[Message] = (), deps: Deps
+        self, prompt: Prompt | Prompts, *, history: Iterable[Message] = (), deps: Deps
     ) -> RunResult[T]: ...
 
     async def run(
-        self, prompt: Prompt, *, history: Iterable[Message] = (), deps: Any = None
+        self, prompt: Prompt | Prompts, *, history: Iterable[Message] = (), deps: Any = None
     ) -> RunResult[T]:
         """Run the agent to its end.
 
@@ -175,7 +183,8 @@ class Agent(Generic[Deps, T]):
         `raise_for_error()`.
 
         Args:
-            prompt: Text, blocks, or a `UserMessage`.
+            prompt: Text, blocks, or a `UserMessage`; or an async iterator of these: each its own
+                run, with the conversation going on. The result is then the last run's.
             history: What was said before: `result.messages` of an earlier run.
             deps: What tools get as `ctx.deps`.
 
@@ -186,51 +195,73 @@ class Agent(Generic[Deps, T]):
 
     @overload
     def stream(
-        self: Agent[None, T], prompt: Prompt, *, history: Iterable[Message] = ()
+        self: Agent[None, T], prompt: Prompt | Prompts, *, history: Iterable[Message] = ()
     ) -> Run[T]: ...
 
     @overload
-    def stream(self, prompt: Prompt, *, history: Iterable[Message] = (), deps: Deps) -> Run[T]: ...
+    def stream(
+        self, prompt: Prompt | Prompts, *, history: Iterable[Message] = (), deps: Deps
+    ) -> Run[T]: ...
 
     def stream(
-        self, prompt: Prompt, *, history: Iterable[Message] = (), deps: Any = None
+        self, prompt: Prompt | Prompts, *, history: Iterable[Message] = (), deps: Any = None
     ) -> Run[T]:
         """Run the agent and watch: `async with agent.stream(…) as run: async for event in run`."""
         return self._begin(prompt, history, deps)
 
     @overload
     def run_sync(
-        self: Agent[None, T], prompt: Prompt, *, history: Iterable[Message] = ()
+        self: Agent[None, T], prompt: Prompt | Prompts, *, history: Iterable[Message] = ()
     ) -> RunResult[T]: ...
 
     @overload
     def run_sync(
-        self, prompt: Prompt, *, history: Iterable[Message] = (), deps: Deps
+        self, prompt: Prompt | Prompts, *, history: Iterable[Message] = (), deps: Deps
     ) -> RunResult[T]: ...
 
     def run_sync(
-        self, prompt: Prompt, *, history: Iterable[Message] = (), deps: Any = None
+        self, prompt: Prompt | Prompts, *, history: Iterable[Message] = (), deps: Any = None
     ) -> RunResult[T]:
         """Run the agent to its end, blocking; in a running loop (a notebook) too.
 
+        It never raises for what the model or a tool did: the result has a `stop_reason`, and
+        `raise_for_error()`. Ctrl-C ends the run, and is raised.
+
+        Args:
+            prompt: Text, blocks, or a `UserMessage`; or an async iterator of these: each its own
+                run, with the conversation going on. The result is then the last run's.
+            history: What was said before: `result.messages` of an earlier run.
+            deps: What tools get as `ctx.deps`.
+
         Raises:
-            UsageError: `client=` is an `AsyncVLLM`, which belongs to a loop of yours.
+            UsageError: The call cannot work as it is; or `client=` is an `AsyncVLLM`, which belongs
+                to a loop of yours.
         """
-        if isinstance(self.client, AsyncVLLM):
-            raise UsageError(
-                "run_sync() cannot use an AsyncVLLM, which belongs to an event loop of yours; give "
-                "client= the server's address, or use `await agent.run(…)`."
-            )
-        from vllm_agent_sdk._portal import call
+        from vllm_agent_sdk.agent.blocking import BlockingRun
 
-        # Its own connections: those of an open agent belong to another loop.
-        alone = replace(self)
-        alone._own.learnt = self._own.learnt
+        return BlockingRun(self._blocking("run_sync", "run")._begin(prompt, history, deps)).wait()
 
-        async def run() -> RunResult[T]:
-            return await alone._begin(prompt, history, deps)
+    @overload
+    def stream_sync(
+        self: Agent[None, T], prompt: Prompt | Prompts, *, history: Iterable[Message] = ()
+    ) -> BlockingRun[T]: ...
 
-        return call(run)
+    @overload
+    def stream_sync(
+        self, prompt: Prompt | Prompts, *, history: Iterable[Message] = (), deps: Deps
+    ) -> BlockingRun[T]: ...
+
+    def stream_sync(
+        self, prompt: Prompt | Prompts, *, history: Iterable[Message] = (), deps: Any = None
+    ) -> BlockingRun[T]:
+        """Run the agent and watch: `with agent.stream_sync(…) as run: for event in run`.
+
+        Raises:
+            UsageError: As `run_sync` has it.
+        """
+        from vllm_agent_sdk.agent.blocking import BlockingRun
+
+        return BlockingRun(self._blocking("stream_sync", "stream")._begin(prompt, history, deps))
 
     def session(
         self,
@@ -263,8 +294,46 @@ class Agent(Generic[Deps, T]):
             self, id, store=store, create=create, latest=latest, deps=deps, on_unknown=on_unknown
         )
 
-    def _begin(self, prompt: Prompt, history: Iterable[Message], deps: Any) -> Run[T]:
-        message = as_user_message(prompt)
+    def session_sync(
+        self,
+        id: str | None = None,
+        *,
+        store: SessionStore | None = None,
+        create: bool = True,
+        latest: bool = False,
+        deps: Any = None,
+        on_unknown: Literal["ask", "skip"] = "ask",
+    ) -> BlockingSession[T]:
+        """Give a conversation of several runs, blocking: `with agent.session_sync(…) as session`.
+
+        It takes what `session` takes.
+
+        Raises:
+            UsageError: As `session` and `run_sync` have it.
+        """
+        from vllm_agent_sdk.agent.blocking import BlockingSession
+
+        session = self._blocking("session_sync", "session").session
+        return BlockingSession(
+            session(id, store=store, create=create, latest=latest, deps=deps, on_unknown=on_unknown)
+        )
+
+    def _blocking(self, name: str, twin: str) -> Self:
+        """Give a copy for the background loop: the connections of an open agent are another's."""
+        if isinstance(self.client, AsyncVLLM):
+            raise UsageError(
+                f"{name}() cannot use an AsyncVLLM, which belongs to an event loop of yours; give "
+                f"client= the server's address, or use agent.{twin}(…)."
+            )
+        return self._copy()
+
+    def _copy(self, **changes: Any) -> Self:
+        """Give a copy that shares what was learnt of servers, and has no client open."""
+        copy = replace(self, **changes)
+        copy._own.learnt = self._own.learnt
+        return copy
+
+    def _begin(self, prompt: Prompt | Prompts, history: Iterable[Message], deps: Any) -> Run[T]:
         said = list(history)
         for item in said:
             if isinstance(item, SystemMessage) or not isinstance(item, Message):
@@ -272,6 +341,9 @@ class Agent(Generic[Deps, T]):
                     "history= takes the messages of earlier runs (result.messages), not "
                     f"{type(item).__name__}; a system text goes into instructions=."
                 )
+        if isinstance(prompt, AsyncIterable):
+            return self._begin_all(prompt, said, deps)
+        message = as_user_message(prompt)
         stack = AsyncExitStack()
 
         async def prepare(publish: Callable[[Any], None]) -> tuple[Driver, list[StoredEvent]]:
@@ -284,6 +356,19 @@ class Agent(Generic[Deps, T]):
             stack.push_async_callback(world.background.aclose)
             driver = Driver(world, publish)
             return driver, await opening(self, driver, message, history=said)
+
+        return Run(Start(prepare, stack.aclose))
+
+    def _begin_all(self, prompts: Prompts, history: list[Message], deps: Any) -> Run[T]:
+        stack = AsyncExitStack()
+
+        async def prepare(publish: Callable[[Any], None]) -> tuple[PromptRuns, list[StoredEvent]]:
+            agent = self._copy(client=await self.opened(stack))
+
+            async def begin(message: UserMessage, before: RunResult[Any] | None) -> Run[T]:
+                return agent._begin(message, before.messages if before else history, deps)
+
+            return PromptRuns(prompts, begin, publish), []
 
         return Run(Start(prepare, stack.aclose))
 

@@ -88,6 +88,15 @@ class EventFeed:
             self._events.clear()
         return cast("RunEvent", event)
 
+    async def batch(self) -> list[RunEvent]:
+        """Give the next events: all that are there, at least one; none at the end."""
+        events: list[RunEvent] = []
+        async for event in self:
+            events.append(event)
+            if not self._events:
+                break
+        return events
+
     async def _read_log(self) -> None:
         self._read = True
         kept = await self._log.read(self._after or 0)

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from vllm_agent_sdk.agent.tool_function import in_thread
+from vllm_agent_sdk.agent.tool_function import in_thread, is_async
 
 __all__ = ["called", "is_async", "not_ours"]
 
@@ -41,10 +41,3 @@ class not_ours:  # noqa: N801 - it reads as the `with` it is
         if self._task is None or self._task.cancelling() > self._cancels:
             return
         raise RuntimeError("it was cancelled by itself") from error
-
-
-def is_async(fn: Any) -> bool:
-    """True for a coroutine function, or an object whose call is one."""
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
-        getattr(fn, "__call__", None)  # noqa: B004  the method itself is meant
-    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_agent_sdk._core.questions import QUESTION_TOOL
 from vllm_agent_sdk.agent.background import Background
 from vllm_agent_sdk.agent.mode import Choice, Learnt, choose_mode
-from vllm_agent_sdk.agent.tools import check_tools
+from vllm_agent_sdk.agent.toolset import check_tools
 from vllm_agent_sdk.agent.world import World
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import UsageError, VLLMError

@@ -26,7 +26,7 @@ from vllm_agent_sdk.agent.context import ContextMeter, summarise
 from vllm_agent_sdk.agent.hook_call import run_hook
 from vllm_agent_sdk.agent.model_call import ModelCall
 from vllm_agent_sdk.agent.paths import outside
-from vllm_agent_sdk.agent.tool_call import run_tool
+from vllm_agent_sdk.agent.tool_call import coerced_calls, run_tool
 from vllm_agent_sdk.agent.turns import TurnWriter
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.events import (
@@ -154,6 +154,9 @@ class Performer:
             return self._misused(error)
         if call.error is not None:
             self._driver.failed(call.error)
+        if ended.message is not None and ended.message.tool_calls:
+            message, repairs = await coerced_calls(ended.message, self._driver.world.tools)
+            ended = _with(ended, message=message, repairs=repairs)
         return self._judged(ended)
 
     def _misused(self, error: UsageError) -> ModelEnded:
@@ -169,7 +172,7 @@ class Performer:
             for call in ended.message.tool_calls
             if (paths := self._outside(call, call.arguments or {}))
         }
-        return ended if not found else _with_outside(ended, found)
+        return ended if not found else _with(ended, outside=found)
 
     def _outside(self, call: ToolCall, arguments: dict[str, Any]) -> tuple[str, ...]:
         state = self._driver.state
@@ -271,11 +274,13 @@ class Performer:
         call, spec = effect.call, effect.spec
         world, limits = self._driver.world, self._driver.state.started.limits
         tool = world.tools[call.name]
+        entry = self._driver.state.call(call.id)
+        repairs = () if entry is None else entry.repairs
         limit = spec.timeout if spec.timeout is not None else limits.tool_timeout_s
         if not spec.background and spec.detach_after is None:
-            return await run_tool(tool, call, self._context(call), limit)
+            return await run_tool(tool, call, self._context(call), limit, repairs)
         own = spec.timeout  # a task in the background has as long as it needs, unless it says so
-        task = asyncio.create_task(run_tool(tool, call, self._context(call), own))
+        task = asyncio.create_task(run_tool(tool, call, self._context(call), own, repairs))
         try:
             done, _ = await asyncio.wait(
                 {task}, timeout=0 if spec.background else spec.detach_after
@@ -286,7 +291,7 @@ class Performer:
         if done:
             return task.result()
         task_id = f"task_{call.id}"
-        world.background.keep(task_id, call, task)
+        world.background.keep(task_id, call, task, spec.threaded)
         text = (
             f"{call.name} goes on in the background as {task_id}; a message will tell its result."
         )
@@ -312,6 +317,6 @@ class Performer:
         )
 
 
-def _with_outside(ended: ModelEnded, found: dict[str, tuple[str, ...]]) -> ModelEnded:
+def _with(ended: ModelEnded, **changes: Any) -> ModelEnded:
     fields = {name: getattr(ended, name) for name in ended.__struct_fields__}
-    return ModelEnded(**{**fields, "outside": found})
+    return ModelEnded(**{**fields, **changes})

@@ -8,9 +8,9 @@ import importlib
 import sys
 import warnings
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, cast
+from typing import Any, Generic, Protocol, Self, cast
 
 from typing_extensions import TypeVar
 
@@ -25,10 +25,7 @@ from vllm_agent_sdk.types.events import (
 )
 from vllm_agent_sdk.types.results import RunResult
 
-if TYPE_CHECKING:
-    from vllm_agent_sdk.agent.driver import Driver
-
-__all__ = ["Run", "Start", "load"]
+__all__ = ["Drives", "Run", "Start", "load"]
 
 T = TypeVar("T", default=str)
 
@@ -82,13 +79,35 @@ class _Queue:
             await self._news.wait()
         return self._events.popleft()
 
+    def rest(self) -> list[Any]:
+        """Take what is there, without waiting."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+
+class Drives(Protocol):
+    """What performs a run, or several one after the other."""
+
+    async def run(self, opening: Sequence[StoredEvent], /) -> RunResult[Any]:
+        """Run to the end."""
+        ...
+
+    def interrupt(self) -> None:
+        """Ask for the end; nothing happens if it has ended."""
+        ...
+
+    def partial(self) -> RunResult[Any]:
+        """Give what has come so far."""
+        ...
+
 
 class Start:
     """How a run begins and ends: what makes its driver and opening events, what is closed after."""
 
     def __init__(
         self,
-        prepare: Callable[[Callable[[Any], None]], Awaitable[tuple[Driver, list[StoredEvent]]]],
+        prepare: Callable[[Callable[[Any], None]], Awaitable[tuple[Drives, list[StoredEvent]]]],
         close: Callable[[], Awaitable[None]],
     ) -> None:
         self.prepare = prepare
@@ -101,7 +120,7 @@ class _Work:
     def __init__(self, start: Start) -> None:
         self._start = start
         self.queue = _Queue()
-        self.driver: Driver | None = None
+        self.driver: Drives | None = None
         self.stop_asked = False
 
     async def run(self) -> RunResult[Any]:
@@ -154,6 +173,14 @@ class Run(Generic[T]):
             raise StopAsyncIteration
         return cast("RunEvent", event)
 
+    async def batch(self) -> list[RunEvent]:
+        """Give the next events: all that are there, at least one; none at the end.
+
+        Raises as iterating does.
+        """
+        first = await anext(self, None)
+        return [] if first is None else [first, *self._work.queue.rest()]
+
     def __await__(self) -> Generator[Any, None, RunResult[T]]:
         return self._result().__await__()
 
@@ -193,13 +220,18 @@ class Run(Generic[T]):
 
     async def interrupt(self) -> None:
         """End the run now, with what has come; returns when it has ended. Ended: does nothing."""
+        self.stop()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def stop(self) -> None:
+        """Ask for what `interrupt` does, and don't wait for it."""
         if self._task is None or self._task.done():
             return
         if self._work.driver is None:
             self._work.stop_asked = True
         else:
             self._work.driver.interrupt()
-        await asyncio.wait([self._task])
 
     async def aclose(self) -> None:
         """Cancel what is left of the run; its sockets are closed. Idempotent."""

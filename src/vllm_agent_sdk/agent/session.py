@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable
 from typing import Any, Literal
 
 from typing_extensions import TypeVar
@@ -17,7 +17,8 @@ from vllm_agent_sdk._core.run_state import (
 )
 from vllm_agent_sdk.agent.asking import decided
 from vllm_agent_sdk.agent.feed import EventFeed, Until
-from vllm_agent_sdk.agent.run import Run
+from vllm_agent_sdk.agent.prompts import PromptRuns, Prompts
+from vllm_agent_sdk.agent.run import Run, Start
 from vllm_agent_sdk.agent.session_runs import SessionRuns, heard, unsupported
 from vllm_agent_sdk.agent.tool_results import output_of
 from vllm_agent_sdk.errors import UsageError
@@ -27,10 +28,11 @@ from vllm_agent_sdk.types.events import (
     PermissionDecided,
     RunResumed,
     SettingsChanged,
+    StoredEvent,
     ToolEnded,
     UserAnswered,
 )
-from vllm_agent_sdk.types.messages import Prompt, ToolMessage, as_user_message
+from vllm_agent_sdk.types.messages import Prompt, ToolMessage, UserMessage, as_user_message
 from vllm_agent_sdk.types.permissions import Decision, PermissionMode, check_mode
 from vllm_agent_sdk.types.results import RunResult
 
@@ -53,14 +55,40 @@ class Session(SessionRuns[T]):
 
     # ── runs ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def run(self, prompt: Prompt) -> RunResult[T]:
-        """Run to the end, and give the result. Raises as `send` does."""
+    async def run(self, prompt: Prompt | Prompts) -> RunResult[T]:
+        """Run to the end, and give the result. Raises as `send` does.
+
+        Args:
+            prompt: Text, blocks, or a `UserMessage`; or an async iterator of these: each its own
+                run, as by `send`. The result is then the last run's.
+        """
+        if isinstance(prompt, AsyncIterable):
+            return await self.stream(prompt)
         return await (await self.send(prompt))
 
-    def stream(self, prompt: Prompt) -> Run[T]:
-        """Run and watch: `async for event in session.stream(…)`. It begins when it is read."""
+    def stream(self, prompt: Prompt | Prompts) -> Run[T]:
+        """Run and watch: `async for event in session.stream(…)`. It begins when it is read.
+
+        Args:
+            prompt: As `run` takes it.
+        """
+        if isinstance(prompt, AsyncIterable):
+            return self._run_all(prompt)
         message = as_user_message(prompt)
         return self._new_run(lambda publish: self._prepared(publish, message))
+
+    def _run_all(self, prompts: Prompts) -> Run[T]:
+        async def begin(message: UserMessage, _before: RunResult[Any] | None) -> Run[T]:
+            return await self.send(message)
+
+        async def prepare(publish: Publish) -> tuple[PromptRuns, list[StoredEvent]]:
+            self._opened()
+            return PromptRuns(prompts, begin, publish), []
+
+        async def close() -> None:
+            """The session owns its runs."""
+
+        return Run(Start(prepare, close))
 
     async def send(self, prompt: Prompt, when: When = "after") -> Run[T]:
         """Say something, and return at once; `await` the run for its result.

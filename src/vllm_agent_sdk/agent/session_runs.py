@@ -27,7 +27,6 @@ from vllm_agent_sdk.errors import SessionNotFoundError, UnsupportedControlError,
 from vllm_agent_sdk.sessions.store import MemoryStore, SessionLog, SessionStore
 from vllm_agent_sdk.types.events import (
     HookRan,
-    MessageAdded,
     StoredEvent,
     stamp,
 )
@@ -255,7 +254,7 @@ class SessionRuns(Generic[T]):
         for event in events:
             self._feeds.put(event)
 
-    def _notified(self, event: MessageAdded) -> None:
+    def _notified(self, event: StoredEvent) -> None:
         """A background task has ended while no run is active: the next one is told."""
         self._changes.append(event)
 

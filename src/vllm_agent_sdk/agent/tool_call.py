@@ -1,21 +1,88 @@
-"""One tool call: run within its time, its result as the model reads it."""
+"""One tool call: its arguments repaired, run within its time, its result as the model reads it."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Mapping
 from typing import Any
 
+from vllm_agent_sdk._core.schema_check import is_loaded, load
 from vllm_agent_sdk.agent.guarded import not_ours
+from vllm_agent_sdk.agent.tool_results import failure
 from vllm_agent_sdk.types.events import ToolEnded
-from vllm_agent_sdk.types.messages import ToolCall, ToolMessage
+from vllm_agent_sdk.types.messages import AssistantMessage, ToolCall, ToolMessage
 from vllm_agent_sdk.types.protocols import Tool
 from vllm_agent_sdk.types.tools import RunContext, ToolOutput
 
-__all__ = ["run_tool"]
+__all__ = ["coerced", "coerced_calls", "run_tool"]
+
+_log = logging.getLogger("vllm_agent_sdk.tools")
+_TWICE = "the arguments were a JSON string that held the object"
+
+
+async def coerced_calls(
+    message: AssistantMessage, tools: Mapping[str, Tool[Any]]
+) -> tuple[AssistantMessage, dict[str, tuple[str, ...]]]:
+    """Repair the arguments of a message's calls, so that what is judged is what will run.
+
+    Args:
+        message: What the model said.
+        tools: The tools by name.
+
+    Returns:
+        The message (`arguments_json` stays as the model wrote it), and the repairs by call id.
+    """
+    blocks, repairs = list(message.content), {}
+    for at, block in enumerate(blocks):
+        if not isinstance(block, ToolCall) or (tool := tools.get(block.name)) is None:
+            continue
+        call = block
+        made: tuple[str, ...] = ()
+        if block.arguments is None and tool.spec.coerce:
+            unwrapped = block.unwrapped()
+            call, made = (block, ()) if unwrapped is None else (unwrapped, (_TWICE,))
+        if call.arguments is None:
+            continue
+        arguments, more = await coerced(tool, call.arguments)
+        if made or more:
+            blocks[at] = ToolCall(
+                call.id, call.name, arguments, call.arguments_json, None, call.unexpected
+            )
+            repairs[call.id] = (*made, *more)
+    if not repairs:
+        return message, {}
+    return AssistantMessage(blocks, verbatim=message.verbatim), repairs
+
+
+async def coerced(
+    tool: Tool[Any], arguments: dict[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Repair arguments as the tool would itself; a tool that repairs nothing gets them as they are.
+
+    Args:
+        tool: The tool; its method `coerced(arguments)` gives arguments and repairs, if it has one.
+        arguments: The parsed object; it is not changed.
+    """
+    repair = getattr(tool, "coerced", None)
+    if repair is None or not tool.spec.coerce:
+        return arguments, ()
+    if not is_loaded():
+        await asyncio.to_thread(load)
+    try:
+        repaired, repairs = repair(arguments)
+    except Exception as error:  # noqa: BLE001 - a tool of another's making; it is validated anyway
+        _log.warning("%s cannot repair arguments: %s", tool.spec.name, type(error).__name__)
+        return arguments, ()
+    return repaired, tuple(repairs)
 
 
 async def run_tool(
-    tool: Tool[Any], call: ToolCall, ctx: RunContext[Any], limit: float | None
+    tool: Tool[Any],
+    call: ToolCall,
+    ctx: RunContext[Any],
+    limit: float | None,
+    repairs: tuple[str, ...] = (),
 ) -> ToolEnded:
     """Run a tool; whatever it does, its call is answered.
 
@@ -24,6 +91,7 @@ async def run_tool(
         call: The call, its arguments parsed.
         ctx: Where the call comes from.
         limit: Seconds it may take, or `None`.
+        repairs: What was repaired in the arguments before.
     """
     loop = asyncio.get_running_loop()
     begun = loop.time()
@@ -35,9 +103,9 @@ async def run_tool(
     except Exception as error:  # noqa: BLE001 - a tool of another's making may break its contract
         late = isinstance(error, TimeoutError) and scope.expired()
         text = _timed_out(tool, limit) if late else f"{type(error).__name__}: {error}"
-        output = ToolOutput(text, is_error=True)
-    twice = call.arguments_json.lstrip().startswith('"')
-    repairs = ("the arguments were a JSON string that held the object",) if twice else ()
+        output = failure(text)
+    if not isinstance(output, ToolOutput):
+        output = failure(f"{tool.spec.name} gave {type(output).__name__}, no ToolOutput.")
     return ToolEnded(
         name=call.name,
         message=ToolMessage(call.id, output.content, output.is_error),
@@ -48,6 +116,7 @@ async def run_tool(
 
 
 def _timed_out(tool: Tool[Any], limit: float | None) -> str:
-    if getattr(tool, "is_async", True):
-        return f"{tool.spec.name} was cancelled after {limit} s (its timeout); it may have acted."
-    return f"{tool.spec.name} did not end within {limit} s: outcome unknown (still running)."
+    name = tool.spec.name
+    if tool.spec.threaded:
+        return f"{name} did not end within {limit} s: outcome unknown (still running)."
+    return f"{name} was cancelled after {limit} s (its timeout); it may have acted."

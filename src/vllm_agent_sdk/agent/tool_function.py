@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import functools
 import inspect
 import logging
@@ -17,13 +18,22 @@ from vllm_agent_sdk.agent.tool_results import failure, output_of
 from vllm_agent_sdk.errors import ToolError
 from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
 
-__all__ = ["FunctionTool", "in_thread"]
+__all__ = ["MOST_LEFT", "NAME", "FunctionTool", "in_thread", "is_async", "left_threads"]
 
 _log = logging.getLogger("vllm_agent_sdk.tools")
 
 Deps = TypeVar("Deps")
 P = ParamSpec("P")
 R = TypeVar("R")
+
+#: What a tool can be called.
+NAME = r"[A-Za-z0-9_-]{1,64}"
+
+#: How many threads of interrupted or late calls may go on before no sync tool is run any more.
+MOST_LEFT = 64
+
+# A thread cannot be cancelled, and threads are the process's: they are counted for all of it.
+_left: set[threading.Thread] = set()
 
 
 class FunctionTool(Generic[Deps, P, R]):
@@ -42,7 +52,7 @@ class FunctionTool(Generic[Deps, P, R]):
         self._parameters = parameters
         self._contexts = contexts
         self._validator = Validator(spec.parameters, f"The schema of tool {spec.name}")
-        self.is_async = _is_async(fn)
+        self.is_async = is_async(fn)
 
     @property
     def spec(self) -> ToolSpec:
@@ -66,6 +76,25 @@ class FunctionTool(Generic[Deps, P, R]):
     def __repr__(self) -> str:
         return f"<tool {self.name}({', '.join(self.spec.parameters.get('properties', {}))})>"
 
+    def renamed(self, name: str) -> FunctionTool[Deps, P, R]:
+        """Give the same tool under another name."""
+        other = copy.copy(self)
+        other._spec = self._spec.renamed(name)
+        return other
+
+    def coerced(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Repair arguments where nothing is lost, as before a call is judged.
+
+        Args:
+            arguments: The parsed object; it is not changed.
+
+        Returns:
+            The arguments to use, and each repair as text; none with `coerce=False`.
+        """
+        if not self._spec.coerce:
+            return arguments, ()
+        return self._validator.coerce(arguments)
+
     async def invoke(self, arguments: dict[str, Any], ctx: RunContext[Any]) -> ToolOutput:
         """Repair and validate the arguments, and run the function.
 
@@ -80,9 +109,7 @@ class FunctionTool(Generic[Deps, P, R]):
         """
         if not is_loaded():
             await asyncio.to_thread(load)
-        repairs: tuple[str, ...] = ()
-        if self._spec.coerce:
-            arguments, repairs = self._validator.coerce(arguments)
+        arguments, repairs = self.coerced(arguments)
         wrong = self._validator.errors(arguments)
         if wrong:
             return self._invalid(wrong)
@@ -93,6 +120,12 @@ class FunctionTool(Generic[Deps, P, R]):
             return self._invalid([str(mismatch)])
         except Exception as error:  # noqa: BLE001  a class of the user's may raise anything
             return self._failed(error, executed=False)
+        if not self.is_async and left_threads() >= MOST_LEFT:
+            return failure(
+                f"{self.name} was not run: {MOST_LEFT} calls that were interrupted or timed out "
+                "are still running.",
+                executed=False,
+            )
         try:
             output = output_of(await self._run(args, kwargs), self.name)
         except Exception as error:  # noqa: BLE001  what a tool raises is for the model to read
@@ -105,7 +138,7 @@ class FunctionTool(Generic[Deps, P, R]):
 
     async def _run(self, args: list[Any], kwargs: dict[str, Any]) -> Any:
         call = functools.partial(cast("Callable[..., Any]", self._fn), *args, **kwargs)
-        result = call() if self.is_async else await in_thread(call, f"tool-{self.name}")
+        result = call() if self.is_async else await in_thread(call, f"tool-{self.name}", _left.add)
         return await result if inspect.isawaitable(result) else result
 
     def _invalid(self, wrong: list[str]) -> ToolOutput:
@@ -126,11 +159,30 @@ class FunctionTool(Generic[Deps, P, R]):
         return failure(text or type(error).__name__, executed=executed)
 
 
-async def in_thread(call: Callable[[], Any], name: str) -> Any:
+def left_threads() -> int:
+    """Give how many threads of sync tools go on whose calls were interrupted or timed out."""
+    for thread in list(_left):
+        if not thread.is_alive():
+            _left.discard(thread)
+    return len(_left)
+
+
+async def in_thread(
+    call: Callable[[], Any], name: str, left: Callable[[threading.Thread], object] | None = None
+) -> Any:
     """Run a blocking call in a thread of its own, with the caller's context variables.
 
     Not in asyncio's executor, which tools that hang would exhaust for everyone else, and as a
     daemon, so that such a thread does not keep the program from ending.
+
+    Args:
+        call: What is run.
+        name: The thread's name.
+        left: Told of the thread if it goes on after its caller was cancelled.
+
+    Raises:
+        RuntimeError: It raised what is no `Exception` (`SystemExit`, `KeyboardInterrupt`): in a
+            thread of ours that ends no program.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Any] = loop.create_future()
@@ -139,7 +191,10 @@ async def in_thread(call: Callable[[], Any], name: str) -> Any:
     def settle(result: Any, error: BaseException | None) -> None:
         if done.done():  # the waiter was cancelled; nobody asks any more
             return
-        if isinstance(error, StopIteration):  # a future refuses it
+        if error is not None and (
+            not isinstance(error, Exception) or isinstance(error, StopIteration)
+        ):
+            # The one would end the loop, the other is refused by a future.
             error = RuntimeError(f"it raised {error!r}")
         if error is None:
             done.set_result(result)
@@ -157,11 +212,18 @@ async def in_thread(call: Callable[[], Any], name: str) -> Any:
         except RuntimeError:  # the loop was closed meanwhile
             _log.debug("%s ended after its event loop was closed", name)
 
-    threading.Thread(target=work, name=name, daemon=True).start()
-    return await done
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    try:
+        return await done
+    except asyncio.CancelledError:
+        if left is not None:
+            left(thread)
+        raise
 
 
-def _is_async(fn: Any) -> bool:
+def is_async(fn: Any) -> bool:
+    """True for a coroutine function, or an object whose call is one."""
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
         getattr(fn, "__call__", None)  # noqa: B004  the method itself is meant
     )

@@ -7,7 +7,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, get_args, get_origin, overload
 
@@ -24,12 +24,11 @@ from vllm_agent_sdk._core.schema import (
 )
 from vllm_agent_sdk._core.schema_refs import resolve
 from vllm_agent_sdk._core.schema_values import Decode, decode_object, keep
-from vllm_agent_sdk.agent.tool_function import FunctionTool
+from vllm_agent_sdk.agent.tool_function import NAME, FunctionTool, is_async
 from vllm_agent_sdk.errors import SchemaError, UsageError
-from vllm_agent_sdk.types.protocols import Tool
 from vllm_agent_sdk.types.tools import RunContext, ToolSpec
 
-__all__ = ["FunctionTool", "check_tools", "tool"]
+__all__ = ["FunctionTool", "tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,7 +37,6 @@ R = TypeVar("R")
 SchemaLike = Mapping[str, Any] | type
 
 # Patterns are compiled at their first use: importing stays quick.
-_NAME = r"[A-Za-z0-9_-]{1,64}"
 _CONTEXT_TEXT = r"(\w+\.)*RunContext(\[.*\])?(\s*\|\s*None)?"
 
 
@@ -61,6 +59,7 @@ def tool(
     edits_files: tuple[str, ...] = (),
     serial: bool = False,
     timeout: float | None = None,
+    max_output: int | None = None,
     background: bool = False,
     detach_after: float | None = None,
     deferred: bool = False,
@@ -81,6 +80,7 @@ def tool(
     edits_files: tuple[str, ...] = (),
     serial: bool = False,
     timeout: float | None = None,
+    max_output: int | None = None,
     background: bool = False,
     detach_after: float | None = None,
     deferred: bool = False,
@@ -102,6 +102,7 @@ def tool(
     edits_files: tuple[str, ...] = (),
     serial: bool = False,
     timeout: float | None = None,
+    max_output: int | None = None,
     background: bool = False,
     detach_after: float | None = None,
     deferred: bool = False,
@@ -129,6 +130,8 @@ def tool(*args: Any, **options: Any) -> Any:
             `reads_files`, `edits_files`: names of the arguments that are paths it reads or writes.
             `serial`: no other tool runs beside it.
             `timeout`: seconds (unset: `Limits.tool_timeout_s`).
+            `max_output`: characters of its result that the model sees at once; it reads on with the
+            tool `read_output` (unset: all).
             `background`: its call is answered at once with a handle; its result comes later, as a
             message.
             `detach_after`: seconds after which it goes on in the background.
@@ -167,8 +170,8 @@ def tool(*args: Any, **options: Any) -> Any:
 
 _OPTIONS = {
     "name", "description", "schema", "read_only", "idempotent", "destructive", "open_world",
-    "reads_files", "edits_files", "serial", "timeout", "background", "detach_after", "deferred",
-    "strict", "coerce",
+    "reads_files", "edits_files", "serial", "timeout", "max_output", "background", "detach_after",
+    "deferred", "strict", "coerce",
 }  # fmt: skip
 
 
@@ -196,7 +199,13 @@ def _make(options: dict[str, Any], fn: Any) -> FunctionTool[Any, Any, Any]:
             f"The description of tool {name} is {type(description).__name__}, no text."
         )
     _check_options(name, options, parameters.schema)
-    spec = ToolSpec(name=name, description=description, parameters=parameters.schema, **options)
+    spec = ToolSpec(
+        name=name,
+        description=description,
+        parameters=parameters.schema,
+        threaded=not is_async(fn),
+        **options,
+    )
     return FunctionTool(fn, spec, parameters, contexts)
 
 
@@ -217,7 +226,7 @@ def _checked_name(fn: Any, name: str | None) -> str:
     if name is None and own is None:
         raise UsageError(f"{fn!r:.80} has no name: give one, tool(fn, name=…).")
     name = own if name is None else name
-    if not isinstance(name, str) or not re.fullmatch(_NAME, name):
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
         raise UsageError(
             f"{name!r} cannot be a tool's name: 1 to 64 characters of A-Z a-z 0-9 _ - are allowed. "
             "Give another with name=."
@@ -237,6 +246,9 @@ def _check_options(name: str, options: Mapping[str, Any], schema: Mapping[str, A
         seconds = options.get(option)
         if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
             raise UsageError(f"{option} of tool {name} is {seconds!r}; it takes seconds above 0.")
+    most = options.get("max_output")
+    if most is not None and (type(most) is not int or most < 1):
+        raise UsageError(f"max_output of tool {name} is {most!r}; it takes characters, 1 or more.")
     ways = [way for way in ("background", "detach_after", "deferred") if options.get(way)]
     if len(ways) > 1:
         raise UsageError(f"Tool {name} is {' and '.join(ways)}: choose one.")
@@ -347,32 +359,3 @@ def _given_schema(name: str, schema: Any, localns: Mapping[str, Any]) -> tuple[P
 
 #: What the values of a JSON Schema are; types are none of these.
 _JSON_VALUES = (str, bool, int, float, list, dict, type(None))
-
-
-# ── sets of tools ────────────────────────────────────────────────────────────────────────────────
-
-
-def check_tools(tools: Iterable[Any]) -> dict[str, Tool[Any]]:
-    """Give tools by name, in order.
-
-    Raises:
-        UsageError: Something is no tool, a name is malformed, or two tools have the same.
-    """
-    found: dict[str, Tool[Any]] = {}
-    for index, item in enumerate(tools):
-        if not isinstance(item, Tool) or isinstance(item, type):
-            shown = getattr(item, "__qualname__", None) or repr(item)
-            hint = "Decorate it with @tool." if callable(item) else "It needs `spec` and `invoke`."
-            raise UsageError(f"tools[{index}], {shown:.80}, is no tool. {hint}")
-        name = item.spec.name
-        if not re.fullmatch(_NAME, name):
-            raise UsageError(
-                f"{name!r} cannot be a tool's name: 1 to 64 of A-Z a-z 0-9 _ - are allowed."
-            )
-        if name in found:
-            raise UsageError(
-                f"Two tools are called {name}: {found[name]!r} and {item!r}. Rename one with "
-                "@tool(name=…)."
-            )
-        found[name] = item
-    return found

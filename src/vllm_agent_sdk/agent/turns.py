@@ -71,6 +71,8 @@ class TurnWriter:
         self._key: tuple[Any, ...] = ()
         self._head: list[_codec.Raw] = []
         self._tools: Sequence[ToolSpec] = ()
+        self._formed_for: tuple[object, object] = (None, None)
+        self._forms: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._written: list[_codec.Raw] = []
         self._newest: dict[str, Any] | None = None
         self._count = 0
@@ -127,6 +129,17 @@ class TurnWriter:
     # ── the turn's form ──────────────────────────────────────────────────────────────────────────
 
     def _constrain(self, state: State, params: dict[str, Any], max_calls: int) -> None:
+        if state.tools is not self._formed_for[0] or state.started is not self._formed_for[1]:
+            self._formed_for, self._forms = (state.tools, state.started), {}
+        choice = state.tool_choice
+        named = _named(choice) if isinstance(choice, dict) else choice
+        key = (state.turn_mode, state.tools_offered, named, max_calls, self.traits.think_tags)
+        if key not in self._forms:
+            self._forms[key] = self._form(state, max_calls)
+        params["response_format"] = self._forms[key]
+
+    def _form(self, state: State, max_calls: int) -> dict[str, Any]:
+        """Give the format of a turn, which says what may be called and how it is answered."""
         tools: Sequence[ToolSpec] = state.tools if state.tools_offered else ()
         choice = state.tool_choice
         if choice == "none":
@@ -136,9 +149,8 @@ class TurnWriter:
         require = choice == "required" or isinstance(choice, dict)
         output = state.started.output
         if state.turn_mode == "envelope":
-            params["response_format"] = envelope_format(tools, output=output, require_call=require)
-            return
-        params["response_format"] = guided_format(
+            return envelope_format(tools, output=output, require_call=require)
+        return guided_format(
             tools,
             output=output,
             require_call=require,

@@ -18,6 +18,7 @@ from typing_extensions import TypeVar
 
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import ChatCompletion, CompletionUsage
+from vllm_agent_sdk.types.context import Prefix
 from vllm_agent_sdk.types.hooks import HookOutput, HookSpec
 from vllm_agent_sdk.types.messages import AssistantMessage, Message, ToolCall, ToolMessage
 from vllm_agent_sdk.types.options import Context, Limits, Price
@@ -257,11 +258,15 @@ class TurnStarted(StoredEvent, frozen=True, tag="turn_started"):
 
     Attributes:
         turn: From 1.
-        context_tokens: Tokens of the request, where they were counted.
+        context_tokens: Tokens of the request, where it comes close to the window.
+        exact: False if they are estimated, because the server does not count.
+        window: Tokens the model can read and write in one call, where that was learnt just now.
     """
 
     turn: int
     context_tokens: int | None = None
+    exact: bool = True
+    window: int | None = None
 
 
 class ModelStarted(StoredEvent, frozen=True, tag="model_started"):
@@ -269,10 +274,12 @@ class ModelStarted(StoredEvent, frozen=True, tag="model_started"):
 
     Attributes:
         request: The body as sent, after defaults, without the messages' bodies.
+        prefix: How it begins, next to the request before it.
     """
 
     turn: int
     request: dict[str, Any] = {}
+    prefix: Prefix | None = None
 
 
 class ModelEnded(StoredEvent, frozen=True, tag="model_ended"):
@@ -283,9 +290,11 @@ class ModelEnded(StoredEvent, frozen=True, tag="model_ended"):
         error: Why the call failed, or `None`.
         finish_reason: The server's.
         usage: The call's tokens.
+        cached_tokens: Tokens from the server's prefix cache; `None` where it did not say.
         output: A typed output that was given and is valid, as JSON; else null.
         output_error: Why what was given is no valid output.
         outside: By call id, the paths in its arguments that lie outside the permitted folders.
+        repairs: By call id, what was repaired in its arguments.
     """
 
     turn: int
@@ -294,8 +303,10 @@ class ModelEnded(StoredEvent, frozen=True, tag="model_ended"):
     output: _codec.Raw = _codec.NULL
     output_error: ErrorInfo | None = None
     outside: dict[str, tuple[str, ...]] = {}
+    repairs: dict[str, tuple[str, ...]] = {}
     finish_reason: str | None = None
     usage: Usage = msgspec.field(default_factory=Usage)
+    cached_tokens: int | None = None
     duration_s: float = 0.0
     ttft_s: float | None = None
     request_id: str | None = None
@@ -386,7 +397,8 @@ class ToolEnded(StoredEvent, frozen=True, tag="tool_ended"):
 
     Attributes:
         name: The tool's name.
-        message: What the model is told.
+        message: What the tool gave, whole; of a tool with `max_output` the model reads the
+            beginning, and the rest with `read_output`.
         executed: False if the tool was never entered.
         repairs: What was repaired in the arguments.
         task: The background task that goes on; its result comes as a notification.
@@ -545,7 +557,8 @@ def _same(
     first: TextDelta | ReasoningDelta | ToolCallDelta,
     second: TextDelta | ReasoningDelta | ToolCallDelta,
 ) -> bool:
-    return first.choice == second.choice and first.agent_id == second.agent_id
+    same_run = first.run_id == second.run_id and first.agent_id == second.agent_id
+    return same_run and first.choice == second.choice
 
 
 _decoder: list[msgspec.json.Decoder[RunEvent]] = []

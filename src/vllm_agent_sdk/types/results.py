@@ -11,6 +11,7 @@ from vllm_agent_sdk import errors
 from vllm_agent_sdk.errors import BudgetExceededError, RunError, VLLMError
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import CompletionUsage
+from vllm_agent_sdk.types.context import CacheTurn
 from vllm_agent_sdk.types.messages import Message, ToolCall
 
 __all__ = ["ErrorInfo", "Pending", "RunResult", "StopReason", "Usage"]
@@ -142,6 +143,7 @@ class RunResult(msgspec.Struct, Generic[T], frozen=True, kw_only=True, dict=True
         messages: The whole conversation, without the system text; give it as `history=` to go on.
         usage: Tokens of all turns.
         usage_by_turn: Tokens of each model call.
+        cache_by_turn: What each could find in the server's prefix cache, and what it found.
         usage_by_model: Tokens by the model's name.
         turns: Model calls.
         tool_calls: How often each tool was executed, by name.
@@ -163,6 +165,7 @@ class RunResult(msgspec.Struct, Generic[T], frozen=True, kw_only=True, dict=True
     messages: list[Message] = []
     usage: Usage = msgspec.field(default_factory=Usage)
     usage_by_turn: list[Usage] = []
+    cache_by_turn: list[CacheTurn] = []
     usage_by_model: dict[str, Usage] = {}
     turns: int = 0
     tool_calls: dict[str, int] = {}

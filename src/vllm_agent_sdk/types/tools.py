@@ -41,6 +41,7 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         background: It is answered at once with a handle, its result comes later.
         detach_after: Seconds after which it goes on in the background.
         deferred: Its result is sent from elsewhere.
+        threaded: It runs in a thread, which goes on when its call is interrupted or times out.
         kind: `function`; `mcp`: a tool of an MCP server; `agent`: a subagent; `question`: it asks
             the user.
     """
@@ -62,12 +63,17 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     background: bool = False
     detach_after: float | None = None
     deferred: bool = False
+    threaded: bool = False
     kind: Literal["function", "mcp", "agent", "question"] = "function"
 
     @property
     def repeatable(self) -> bool:
         """True if running it twice does no harm."""
         return self.read_only or self.idempotent
+
+    def renamed(self, name: str) -> ToolSpec:
+        """Give the same under another name."""
+        return msgspec.structs.replace(self, name=name)
 
 
 class ToolOutput(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,6 +107,7 @@ class RunContext(Generic[Deps]):
         agent_id: The agent's id within the run.
         session_id: The session's id, if there is one.
         turn: The number of the model call that asked for it, from 1.
+        host: What a subagent uses of the run that calls it; no concern of other tools.
     """
 
     deps: Deps
@@ -110,6 +117,7 @@ class RunContext(Generic[Deps]):
     session_id: str | None = None
     turn: int = 1
     report: Callable[[str, float | None], None] = field(default=_no_progress, repr=False)
+    host: Any = field(default=None, repr=False)
 
     def progress(self, message: str, fraction: float | None = None) -> None:
         """Tell whoever watches the run how far the tool is (0 to 1, if known)."""

@@ -1,0 +1,344 @@
+"""The blocking twins of `Run`, `Session` and what they give: the same names, without `await`.
+
+Each method runs its async twin on the background loop. So they work without a loop, inside a
+running one (a notebook), and from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self
+from weakref import WeakValueDictionary
+
+from typing_extensions import TypeVar
+
+from vllm_agent_sdk._portal import call, run_there
+from vllm_agent_sdk.types.events import RunEvent, TextDelta
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.agent.feed import EventFeed, Until
+    from vllm_agent_sdk.agent.prompts import Prompts
+    from vllm_agent_sdk.agent.run import Run
+    from vllm_agent_sdk.agent.session import Session, When
+    from vllm_agent_sdk.types.messages import Message, Prompt
+    from vllm_agent_sdk.types.permissions import Decision, PermissionMode
+    from vllm_agent_sdk.types.results import Pending, RunResult
+
+__all__ = ["BlockingEvents", "BlockingRun", "BlockingSession", "BlockingTextDeltas"]
+
+T = TypeVar("T", default=str)
+R = TypeVar("R")
+
+#: Seconds that Ctrl-C gives a run to end with what has come; then it is cancelled.
+_INTERRUPT_S = 1.0
+
+
+class BlockingRun(Generic[T]):
+    """A run of an agent, blocking.
+
+    Iterate over it for its events (`for event in run`), `wait()` for its result, or both. Nothing
+    happens before one of them begins. Use it as `with agent.stream_sync(…) as run`: what is left is
+    cancelled at the end, and the server stops generating.
+
+    Events come over in batches: all that there are, each time this thread asks. Ctrl-C while it
+    waits interrupts the run (the server stops, `result` is what had come), and is raised.
+    """
+
+    def __init__(self, run: Run[T]) -> None:
+        self._run = run
+        self._events: deque[RunEvent] = deque()
+
+    def __enter__(self) -> Self:
+        call(self._run.__aenter__)
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> RunEvent:
+        if not self._events:
+            self._events.extend(self._interruptible(self._run.batch))
+        if not self._events:
+            raise StopIteration
+        return self._events.popleft()
+
+    def wait(self) -> RunResult[T]:
+        """Wait for the end, and give the result: the twin of `await run`."""
+
+        async def ended() -> RunResult[T]:
+            # Shielded: Ctrl-C interrupts, which keeps what has come; a cancel would not.
+            return await asyncio.shield(asyncio.ensure_future(self._run))
+
+        return self._interruptible(ended)
+
+    @property
+    def result(self) -> RunResult[T]:
+        """The result, once the run has ended.
+
+        Raises:
+            UsageError: It has not ended yet; `partial` is what has come so far.
+        """
+        return run_there(lambda: self._run.result)
+
+    @property
+    def partial(self) -> RunResult[T]:
+        """What has come so far, as the result that an interrupt would give; at any time."""
+        return run_there(lambda: self._run.partial)
+
+    def text_deltas(self) -> BlockingTextDeltas:
+        """Give the answer's text, piece by piece, as an iterator."""
+        return BlockingTextDeltas(self)
+
+    def interrupt(self) -> None:
+        """End the run now, with what has come; returns when it has ended. Ended: does nothing."""
+        call(self._run.interrupt)
+
+    def close(self) -> None:
+        """Cancel what is left of the run; its sockets are closed. Idempotent."""
+        call(self._run.aclose)
+
+    def begin(self) -> None:
+        """Begin now, and keep the events for whoever reads them later."""
+        run_there(self._run.begin)
+
+    def _interruptible(self, wait: Callable[[], Awaitable[R]]) -> R:
+        try:
+            return call(wait)
+        except (KeyboardInterrupt, SystemExit):
+            call(self._stopped)
+            raise
+
+    async def _stopped(self) -> None:
+        try:
+            async with asyncio.timeout(_INTERRUPT_S):
+                await self._run.interrupt()
+        except TimeoutError:
+            await self._run.aclose()
+
+
+class BlockingTextDeltas:
+    """The text of a run's answers, piece by piece (`for`)."""
+
+    def __init__(self, events: Iterator[object]) -> None:
+        self._events = events
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        while True:
+            event = next(self._events)
+            if isinstance(event, TextDelta):
+                return event.text
+
+
+class BlockingEvents:
+    """The events of a session (`for`), blocking: what was kept, then what comes.
+
+    Breaking out of the loop cancels nothing.
+    """
+
+    def __init__(self, feed: EventFeed) -> None:
+        self._feed = feed
+        self._events: deque[RunEvent] = deque()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> RunEvent:
+        if not self._events:
+            self._events.extend(call(self._feed.batch))
+        if not self._events:
+            raise StopIteration
+        return self._events.popleft()
+
+    def close(self) -> None:
+        """Stop reading; the session goes on. Idempotent."""
+        call(self._feed.aclose)
+
+
+class BlockingSession(Generic[T]):
+    """A conversation with an agent, blocking; made by `agent.session_sync(…)`, used as `with`.
+
+    What `Session` has, without `await`; runs are `BlockingRun`s. Several threads may use it.
+    """
+
+    def __init__(self, session: Session[T]) -> None:
+        self._session = session
+        # One handle for a run, however often it is given, as with the async session.
+        self._handles: WeakValueDictionary[int, BlockingRun[T]] = WeakValueDictionary()
+
+    def __enter__(self) -> Self:
+        call(self._session.__aenter__)
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what is under way, and give the session free. Idempotent.
+
+        An unfinished run can be taken up by `resume()` after the session was opened again.
+        """
+        call(self._session.aclose)
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self._session.id
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation so far."""
+        return run_there(lambda: self._session.messages)
+
+    @property
+    def pending(self) -> list[Pending]:
+        """What the session waits for: approvals, questions, results, decisions."""
+        return run_there(lambda: self._session.pending)
+
+    # ── runs ─────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self, prompt: Prompt | Prompts) -> RunResult[T]:
+        """Run to the end, and give the result. Raises as `send` does.
+
+        Args:
+            prompt: Text, blocks, or a `UserMessage`; or an async iterator of these: each its own
+                run, as by `send`. The result is then the last run's.
+        """
+        if isinstance(prompt, AsyncIterable):
+            return self.stream(prompt).wait()
+        return self.send(prompt).wait()
+
+    def stream(self, prompt: Prompt | Prompts) -> BlockingRun[T]:
+        """Run and watch: `for event in session.stream(…)`. It begins when it is read.
+
+        Args:
+            prompt: As `run` takes it.
+        """
+        return self._handle(run_there(lambda: self._session.stream(prompt)))
+
+    def send(self, prompt: Prompt, when: When = "after") -> BlockingRun[T]:
+        """Say something, and return at once; `wait()` for the run's result.
+
+        Args:
+            prompt: Text, blocks, or a `UserMessage`.
+            when: While a run is active: `"after"` begins another run when it has ended, `"steer"`
+                tells the model before its next call, `"interrupt"` ends the run and begins another.
+
+        Returns:
+            The run that answers it.
+
+        Raises:
+            UsageError: The prompt cannot be one; the session is not open.
+        """
+        return self._handle(call(lambda: self._session.send(prompt, when)))
+
+    def resume(self) -> BlockingRun[T] | None:
+        """Take up what was left: a run that was suspended or cut, or prompts that waited.
+
+        Returns:
+            The run, or `None` if there is nothing to take up.
+        """
+        run = call(self._session.resume)
+        return None if run is None else self._handle(run)
+
+    def retry(self) -> BlockingRun[T]:
+        """Repeat the model call that failed, on the same history.
+
+        Raises:
+            UnsupportedControlError: The last run did not end with `stop_reason="error"`.
+        """
+        return self._handle(call(self._session.retry))
+
+    def interrupt(self) -> None:
+        """End the active run with what has come; returns when it has ended. None: does nothing."""
+        call(self._session.interrupt)
+
+    def resolve(self, call_id: str, answer: Decision | dict[str, Any]) -> BlockingRun[T]:
+        """Answer an approval or a decision that waits, or a question (by question id).
+
+        Args:
+            call_id: `Pending.call.id`.
+            answer: `Allow`, `Deny` or `Defer`; for a question the answers by its id.
+
+        Returns:
+            The run, which goes on.
+
+        Raises:
+            UnsupportedControlError: No call of this id waits for that.
+        """
+        return self._handle(call(lambda: self._session.resolve(call_id, answer)))
+
+    def send_tool_result(self, call_id: str, value: Any, is_error: bool = False) -> BlockingRun[T]:
+        """Give the result of a deferred call: text, blocks, or anything JSON can hold.
+
+        Raises:
+            UnsupportedControlError: No call of this id waits for its result.
+        """
+        return self._handle(call(lambda: self._session.send_tool_result(call_id, value, is_error)))
+
+    # ── settings ─────────────────────────────────────────────────────────────────────────────────
+
+    def set_model(self, model: str) -> None:
+        """Ask another model, from the next model call on."""
+        run_there(lambda: self._session.set_model(model))
+
+    def set_permission_mode(self, mode: PermissionMode) -> None:
+        """Use another permission mode, from the next call that is judged on."""
+        run_there(lambda: self._session.set_permission_mode(mode))
+
+    def add_directory(self, path: str | os.PathLike[str]) -> None:
+        """Let tools touch another folder, from the next call that is judged on."""
+        run_there(lambda: self._session.add_directory(path))
+
+    def remove_directory(self, path: str | os.PathLike[str]) -> None:
+        """Let tools no longer touch a folder.
+
+        Raises:
+            UnsupportedControlError: It is none of the session's.
+        """
+        run_there(lambda: self._session.remove_directory(path))
+
+    def stop_task(self, task_id: str) -> None:
+        """Cancel a background task; the model is told that it was stopped.
+
+        Raises:
+            UnsupportedControlError: There is none under way by this id.
+        """
+        call(lambda: self._session.stop_task(task_id))
+
+    # ── watching ─────────────────────────────────────────────────────────────────────────────────
+
+    def events(self, after: int | None = None, until: Until = "run_end") -> BlockingEvents:
+        """Watch: an iterator of what happens from now on.
+
+        Args:
+            after: Begin with the kept events after this sequence number (0: all of them).
+            until: `"run_end"`: up to the end (or the suspension) of a run. `"close"`: over all
+                runs, until the session is closed.
+        """
+        return BlockingEvents(run_there(lambda: self._session.events(after, until)))
+
+    def _handle(self, run: Run[T]) -> BlockingRun[T]:
+        handle = self._handles.get(id(run))
+        if handle is None:
+            self._handles[id(run)] = handle = BlockingRun(run)
+        return handle
