@@ -99,6 +99,7 @@ def _run_started(state: State, event: RunStarted) -> State:
         turn_mode=event.turn_mode,
         dialect=event.dialect,
         window=event.window,
+        summaries=state.summaries,
         cache=state.cache,
         cached_before=len(state.cache),
         cost=0.0 if event.prices else None,

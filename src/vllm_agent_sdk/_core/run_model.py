@@ -139,6 +139,7 @@ def _summarised(state: State, event: Compacted) -> State:
         state,
         history=history,
         before_turn=before,
+        summaries=state.summaries + 1,
         last_tokens=0,
         measured=0,
         said_before=max(1, state.said_before - event.messages + 1),

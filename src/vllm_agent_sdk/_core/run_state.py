@@ -153,6 +153,7 @@ class State:
         thinking_off: True if the turn is asked again without thinking.
         window: Tokens the model can read and write in one call, as far as known.
         compacted: True if this turn's history could not be summarised.
+        summaries: How often older messages were summarised, in earlier runs too.
         grants: What was allowed for later, too.
         ending: How the run ends if no stop hook objects.
         context_tokens: Tokens of the turn's request, where it comes close to the window.
@@ -189,6 +190,7 @@ class State:
     before_turn: Log[Message] = field(default_factory=Log[Message])
     window: int | None = None
     compacted: bool = False
+    summaries: int = 0
     overflow: ErrorInfo | None = None
     instruction: str = ""
     calls: tuple[CallState, ...] = ()
