@@ -8,9 +8,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from vllm_agent_sdk.agent.tool_function import in_thread, is_async
+from vllm_agent_sdk.agent.tool_function import in_thread, is_async, running_loop
 
-__all__ = ["called", "is_async", "not_ours"]
+__all__ = ["Unlimited", "called", "is_async", "not_ours", "time_limit"]
 
 
 async def called(fn: Callable[..., Any], *args: Any, name: str) -> Any:
@@ -29,7 +29,7 @@ class not_ours:  # noqa: N801 - it reads as the `with` it is
     """Turns a cancellation that nobody asked for into an error: it must not end who waits."""
 
     def __init__(self) -> None:
-        self._task = asyncio.current_task()
+        self._task = None if running_loop() is None else asyncio.current_task()
         self._cancels = 0 if self._task is None else self._task.cancelling()
 
     def __enter__(self) -> None:
@@ -38,6 +38,25 @@ class not_ours:  # noqa: N801 - it reads as the `with` it is
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if not isinstance(error, asyncio.CancelledError):
             return
-        if self._task is None or self._task.cancelling() > self._cancels:
+        if self._task is not None and self._task.cancelling() > self._cancels:
             return
         raise RuntimeError("it was cancelled by itself") from error
+
+
+def time_limit(seconds: float | None) -> asyncio.Timeout | Unlimited:
+    """Give `asyncio.timeout(seconds)`; without an event loop (a scripted run) nothing is timed."""
+    return Unlimited() if running_loop() is None else asyncio.timeout(seconds)
+
+
+class Unlimited:
+    """A time limit that never passes."""
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, *_error: object) -> None:
+        return None
+
+    def expired(self) -> bool:
+        """Whether the time has passed."""
+        return False

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
 from dataclasses import replace
 from typing import Any
 
 from vllm_agent_sdk._core.hook_output import hook_outputs
-from vllm_agent_sdk.agent.guarded import called
+from vllm_agent_sdk.agent.guarded import called, time_limit
 from vllm_agent_sdk.errors import HookError, UnsupportedHookOutputError
 from vllm_agent_sdk.types.hooks import HOOK_OUTPUTS, Block, HookEvent, HookOutput, HookSpec, Matcher
 from vllm_agent_sdk.types.hooks import Stop as StopOutput
@@ -53,7 +52,7 @@ async def run_hook(
 
 async def _answer(matcher: Matcher, spec: HookSpec, event: HookEvent) -> Any:
     """Give what the hook returned; whatever else becomes of it is a `HookError`."""
-    scope = asyncio.timeout(spec.timeout)
+    scope = time_limit(spec.timeout)
     try:
         async with scope:
             answer = await called(matcher.fn, event, name=f"hook-{spec.name}")

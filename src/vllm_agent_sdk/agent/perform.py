@@ -27,6 +27,7 @@ from vllm_agent_sdk.agent.hook_call import run_hook
 from vllm_agent_sdk.agent.model_call import ModelCall
 from vllm_agent_sdk.agent.paths import outside
 from vllm_agent_sdk.agent.tool_call import coerced_calls, run_tool
+from vllm_agent_sdk.agent.tool_function import running_loop
 from vllm_agent_sdk.agent.turns import TurnWriter
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.events import (
@@ -126,9 +127,6 @@ class Performer:
     async def _begin_model(self, effect: CallModel) -> None:
         driver, state = self._driver, self._driver.state
         params = self._meter.clamped(state, self._writer.params(state))
-        shown = {name: value for name, value in params.items() if name != "messages"}
-        request = {**shown, "messages": len(params["messages"])}
-        await driver.commit(ModelStarted(turn=state.turn, request=request))
         try:
             call = ModelCall(
                 driver.world.client,
@@ -140,9 +138,11 @@ class Performer:
                 output=driver.world.output,
                 streaming=driver.world.streaming,
             )
+            request = call.request()
         except UsageError as error:
             await driver.commit(self._misused(error))
             return
+        await driver.commit(ModelStarted(turn=state.turn, request=request))
         for code, text in call.notices:
             await driver.commit(Notice(code=code, text=text))
         driver.start(effect, self._ask_model(call), call)
@@ -299,12 +299,14 @@ class Performer:
 
     def _context(self, call: ToolCall) -> RunContext[Any]:
         driver, world = self._driver, self._driver.world
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
 
         def report(message: str, fraction: float | None) -> None:
-            # A sync tool reports from its thread.
             progress = ToolProgress(call_id=call.id, message=message, fraction=fraction)
-            loop.call_soon_threadsafe(driver.delta, progress)
+            if loop is None:
+                driver.delta(progress)
+            else:  # a sync tool reports from its thread
+                loop.call_soon_threadsafe(driver.delta, progress)
 
         return RunContext(
             deps=world.deps,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from vllm_agent_sdk._core.schema_check import is_loaded, load
-from vllm_agent_sdk.agent.guarded import not_ours
+from vllm_agent_sdk.agent.guarded import not_ours, time_limit
 from vllm_agent_sdk.agent.tool_results import failure
 from vllm_agent_sdk.types.events import ToolEnded
 from vllm_agent_sdk.types.messages import AssistantMessage, ToolCall, ToolMessage
@@ -93,9 +94,8 @@ async def run_tool(
         limit: Seconds it may take, or `None`.
         repairs: What was repaired in the arguments before.
     """
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
-    scope = asyncio.timeout(limit)
+    begun = time.monotonic()
+    scope = time_limit(limit)
     try:
         async with scope:
             with not_ours():
@@ -111,7 +111,7 @@ async def run_tool(
         message=ToolMessage(call.id, output.content, output.is_error),
         executed=output.executed,
         repairs=(*repairs, *output.repairs),
-        duration_s=loop.time() - begun,
+        duration_s=time.monotonic() - begun,
     )
 
 

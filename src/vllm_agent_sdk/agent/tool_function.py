@@ -18,7 +18,15 @@ from vllm_agent_sdk.agent.tool_results import failure, output_of
 from vllm_agent_sdk.errors import ToolError
 from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
 
-__all__ = ["MOST_LEFT", "NAME", "FunctionTool", "in_thread", "is_async", "left_threads"]
+__all__ = [
+    "MOST_LEFT",
+    "NAME",
+    "FunctionTool",
+    "in_thread",
+    "is_async",
+    "left_threads",
+    "running_loop",
+]
 
 _log = logging.getLogger("vllm_agent_sdk.tools")
 
@@ -173,7 +181,8 @@ async def in_thread(
     """Run a blocking call in a thread of its own, with the caller's context variables.
 
     Not in asyncio's executor, which tools that hang would exhaust for everyone else, and as a
-    daemon, so that such a thread does not keep the program from ending.
+    daemon, so that such a thread does not keep the program from ending. Where no event loop runs
+    (a scripted run) nobody is held up, and it is called as it is.
 
     Args:
         call: What is run.
@@ -184,7 +193,9 @@ async def in_thread(
         RuntimeError: It raised what is no `Exception` (`SystemExit`, `KeyboardInterrupt`): in a
             thread of ours that ends no program.
     """
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
+    if loop is None:
+        return call()
     done: asyncio.Future[Any] = loop.create_future()
     context = contextvars.copy_context()
 
@@ -220,6 +231,14 @@ async def in_thread(
         if left is not None:
             left(thread)
         raise
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Give the event loop that runs here; a scripted run has none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def is_async(fn: Any) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vllm_agent_sdk.agent.guarded import called
+from vllm_agent_sdk.agent.guarded import called, time_limit
 from vllm_agent_sdk.agent.tool_function import NAME
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.protocols import Tool
@@ -193,7 +192,7 @@ async def _answer(
     visible = toolset.visible
     if visible is None:
         return True
-    async with asyncio.timeout(limit):
+    async with time_limit(limit):
         answer = await called(visible, ctx, name="visible")
     if isinstance(answer, bool):
         return answer
