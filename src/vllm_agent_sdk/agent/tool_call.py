@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vllm_agent_sdk._core.schema_check import is_loaded, load
-from vllm_agent_sdk.agent.guarded import not_ours, time_limit
-from vllm_agent_sdk.agent.tool_results import failure
+from vllm_agent_sdk.agent.tool_function import running_loop
+from vllm_agent_sdk.agent.tool_results import checked, error_text, failure
 from vllm_agent_sdk.types.events import ToolEnded
 from vllm_agent_sdk.types.messages import AssistantMessage, ToolCall, ToolMessage
 from vllm_agent_sdk.types.protocols import Tool
@@ -19,6 +19,8 @@ from vllm_agent_sdk.types.tools import RunContext, ToolOutput
 __all__ = ["coerced", "coerced_calls", "run_tool"]
 
 _log = logging.getLogger("vllm_agent_sdk.tools")
+#: Seconds that a tool has to end once it was cancelled.
+_CANCEL_S = 1.0
 _TWICE = "the arguments were a JSON string that held the object"
 
 
@@ -95,17 +97,7 @@ async def run_tool(
         repairs: What was repaired in the arguments before.
     """
     begun = time.monotonic()
-    scope = time_limit(limit)
-    try:
-        async with scope:
-            with not_ours():
-                output = await tool.invoke(call.arguments or {}, ctx)
-    except Exception as error:  # noqa: BLE001 - a tool of another's making may break its contract
-        late = isinstance(error, TimeoutError) and scope.expired()
-        text = _timed_out(tool, limit) if late else f"{type(error).__name__}: {error}"
-        output = failure(text)
-    if not isinstance(output, ToolOutput):
-        output = failure(f"{tool.spec.name} gave {type(output).__name__}, no ToolOutput.")
+    output = await _output(tool, call, ctx, limit)
     return ToolEnded(
         name=call.name,
         message=ToolMessage(call.id, output.content, output.is_error),
@@ -113,6 +105,54 @@ async def run_tool(
         repairs=(*repairs, *output.repairs),
         duration_s=time.monotonic() - begun,
     )
+
+
+async def _output(
+    tool: Tool[Any], call: ToolCall, ctx: RunContext[Any], limit: float | None
+) -> ToolOutput:
+    """Give what the tool gave, in a task of its own: one that will not end holds up nobody."""
+    if running_loop() is None:
+        return await _invoked(tool, call, ctx)
+    name = tool.spec.name
+    task = asyncio.create_task(_invoked(tool, call, ctx), name=f"tool {name}")
+    try:
+        done, _ = await asyncio.wait({task}, timeout=limit)
+    except asyncio.CancelledError:
+        await _cancel(task)
+        raise
+    if not done:
+        await _cancel(task)
+        if not task.done():
+            return failure(
+                f"{name} was to end after {limit} s (its timeout) and does not: outcome unknown "
+                "(still running)."
+            )
+        if task.cancelled() or task.exception() is not None:
+            return failure(_timed_out(tool, limit))
+    if task.cancelled():
+        return failure(f"{name} cancelled itself; it may have acted.")
+    error = task.exception()
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        raise error
+    return task.result() if error is None else failure(error_text(error))
+
+
+async def _cancel(task: asyncio.Task[ToolOutput]) -> None:
+    """Cancel a tool, and wait a moment for what it does then."""
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    task.cancel()
+    await asyncio.wait({task}, timeout=_CANCEL_S)
+
+
+async def _invoked(tool: Tool[Any], call: ToolCall, ctx: RunContext[Any]) -> ToolOutput:
+    """Run the tool; what it raises is what it gave, unless that ends the call or the program."""
+    try:
+        output = await tool.invoke(call.arguments or {}, ctx)
+    except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a tool of another's making may break its contract
+        return failure(error_text(error))
+    return checked(output, tool.spec.name)
 
 
 def _timed_out(tool: Tool[Any], limit: float | None) -> str:

@@ -14,8 +14,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from vllm_agent_sdk._core.schema import MismatchError, Parameters, Validator
 from vllm_agent_sdk._core.schema_check import is_loaded, load
-from vllm_agent_sdk.agent.tool_results import failure, output_of
-from vllm_agent_sdk.errors import ToolError
+from vllm_agent_sdk.agent.tool_results import error_text, failure, output_of
 from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
 
 __all__ = [
@@ -86,8 +85,12 @@ class FunctionTool(Generic[Deps, P, R]):
 
     def renamed(self, name: str) -> FunctionTool[Deps, P, R]:
         """Give the same tool under another name."""
+        return self.specified(self._spec.renamed(name))
+
+    def specified(self, spec: ToolSpec) -> FunctionTool[Deps, P, R]:
+        """Give the same tool with another specification; its parameters stay."""
         other = copy.copy(self)
-        other._spec = self._spec.renamed(name)
+        other._spec = spec
         return other
 
     def coerced(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -147,7 +150,9 @@ class FunctionTool(Generic[Deps, P, R]):
     async def _run(self, args: list[Any], kwargs: dict[str, Any]) -> Any:
         call = functools.partial(cast("Callable[..., Any]", self._fn), *args, **kwargs)
         result = call() if self.is_async else await in_thread(call, f"tool-{self.name}", _left.add)
-        return await result if inspect.isawaitable(result) else result
+        while inspect.isawaitable(result):
+            result = await result
+        return result
 
     def _invalid(self, wrong: list[str]) -> ToolOutput:
         return failure(
@@ -158,13 +163,7 @@ class FunctionTool(Generic[Deps, P, R]):
 
     def _failed(self, error: Exception, *, executed: bool) -> ToolOutput:
         _log.debug("Tool %s raised %s", self.name, type(error).__name__, exc_info=error)
-        try:
-            text = str(error)
-        except Exception:  # noqa: BLE001  a broken __str__ must not hide what happened
-            text = "(no message)"
-        if not isinstance(error, ToolError):
-            text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        return failure(text or type(error).__name__, executed=executed)
+        return failure(error_text(error), executed=executed)
 
 
 def left_threads() -> int:
@@ -206,7 +205,7 @@ async def in_thread(
             not isinstance(error, Exception) or isinstance(error, StopIteration)
         ):
             # The one would end the loop, the other is refused by a future.
-            error = RuntimeError(f"it raised {error!r}")
+            error = RuntimeError(f"it raised {error_text(error)}")
         if error is None:
             done.set_result(result)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vllm_agent_sdk._core.schema_values import encode_json, to_json
-from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.errors import ToolError, UsageError
 from vllm_agent_sdk.types.messages import (
     AudioBlock,
     ContentBlock,
@@ -17,7 +17,7 @@ from vllm_agent_sdk.types.messages import (
 )
 from vllm_agent_sdk.types.tools import ToolOutput
 
-__all__ = ["NO_OUTPUT", "failure", "output_of"]
+__all__ = ["NO_OUTPUT", "checked", "error_text", "failure", "output_of"]
 
 #: What the model reads where a tool returned nothing.
 NO_OUTPUT = "(no output)"
@@ -36,6 +36,39 @@ def failure(text: str, *, executed: bool = True) -> ToolOutput:
     """Make an error result. What UTF-8 cannot write is replaced: an error must reach the model."""
     clean = text.encode("utf-8", "replace").decode()
     return ToolOutput(content=clean, is_error=True, executed=executed)
+
+
+def error_text(error: BaseException) -> str:
+    """Say what was raised: its type and its message, of a `ToolError` its message alone."""
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  a broken __str__ must not hide what happened
+        text = "(no message)"
+    if isinstance(error, ToolError):
+        return text or kind
+    return f"{kind}: {text}" if text else kind
+
+
+def checked(output: Any, tool: str) -> ToolOutput:
+    """Give the output back, or an error output where it is none that can be kept and sent.
+
+    Args:
+        output: What `invoke` of a tool gave; of one of another's making that may be anything.
+        tool: The tool's name, for the error.
+    """
+    if not isinstance(output, ToolOutput):
+        return failure(f"{tool} gave {type(output).__name__}, no ToolOutput.")
+    content: Any = output.content
+    if not isinstance(content, str) and not (
+        isinstance(content, list) and all(isinstance(block, _BLOCKS) for block in content)
+    ):
+        return failure(f"{tool} ran, but its output holds neither text nor a list of blocks.")
+    try:
+        encode_json(content)
+    except UsageError as error:
+        return failure(f"{tool} ran, but its output cannot be shown: {error}")
+    return output
 
 
 def output_of(value: Any, tool: str) -> ToolOutput:
