@@ -251,9 +251,10 @@ class Driver:
     async def finish(self) -> None:
         """End the run."""
         result = self._outcome()
-        if result.error_info is not None and self._errors:
+        for error in self._errors:
             # The live exception has what its record cannot hold (causes, partial replies).
-            vars(result)["_error"] = self._errors[-1]
+            if ErrorInfo.of(error) == result.error_info:
+                vars(result)["_error"] = error
         await self.commit(RunEnded(result=result))
         self._result = result
 
