@@ -12,6 +12,10 @@ PROGRAM = """
 import asyncio, sys, time
 from vllm_agent_sdk import Agent, AsyncVLLM, tool
 from vllm_agent_sdk.testing import Reply, Simulator
+from pydantic import BaseModel
+
+class Sky(BaseModel):
+    blue: bool
 
 @tool
 async def get_weather(city: str) -> str:
@@ -29,7 +33,7 @@ async def watch(gaps):
 async def main():
     gaps = []
     replies = (
-        Reply.text("Hi"), Reply.calls(("get_weather", {"city": "Paris"})), Reply.text("Sunny")
+        FIRST, Reply.calls(("get_weather", {"city": "Paris"})), Reply.text("Sunny")
     )
     async with Simulator(*replies) as server:
         late = {"aiohttp", "jsonschema_rs"}
@@ -45,6 +49,13 @@ async def main():
 asyncio.run(main())
 """
 WHOLE = 'await vllm.chat.completions.create(messages=[{"role": "user", "content": "Hello"}])'
+TYPED = """kind = Sky
+            MESSAGES = [{"role": "user", "content": "Hello"}]
+            DO
+            assert reply.parsed"""
+CREATE = "reply = await vllm.chat.completions.create(messages=MESSAGES, response_type=kind)"
+STREAM = "reply = await vllm.chat.completions.stream(messages=MESSAGES, response_type=kind).final()"
+SCHEMA = '{"type": "object", "properties": {"blue": {"type": "boolean"}}}'
 AGENT = """agent = Agent(tools=[get_weather], client=vllm, turn_mode="native")
             result = await agent.run("What is the weather in Paris?")
             assert result.text == "Hi"
@@ -52,12 +63,25 @@ AGENT = """agent = Agent(tools=[get_weather], client=vllm, turn_mode="native")
             assert result.tool_calls == {"get_weather": 1}, result"""
 
 
-@pytest.mark.parametrize("use", [WHOLE, AGENT], ids=["create", "agent"])
+USES = {
+    "create": WHOLE,
+    "agent": AGENT,
+    "typed create": TYPED.replace("DO", CREATE),
+    "typed stream": TYPED.replace("DO", STREAM),
+    "create by a schema": TYPED.replace("DO", CREATE).replace("Sky", SCHEMA),
+    "stream by a schema": TYPED.replace("DO", STREAM).replace("Sky", SCHEMA),
+}
+
+
+@pytest.mark.feature("O-02")
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_the_first_request_and_the_first_tool_call_leave_the_loop_free(use: str) -> None:
+    first = """Reply.text('{"blue": true}')""" if "kind" in use else 'Reply.text("Hi")'
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.replace("USE", use)],
+        [sys.executable, "-c", PROGRAM.replace("USE", use).replace("FIRST", first)],
         capture_output=True, text=True, check=False, timeout=50,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     longest = float(done.stdout)
-    assert longest < 0.05, f"The loop was busy for {longest * 1000:.0f} ms in one go."
+    limit = 0.02 if "kind" in use else 0.05
+    assert longest < limit, f"The loop was busy for {longest * 1000:.0f} ms in one go."

@@ -13,6 +13,7 @@ from vllm_agent_sdk._core.roles import refuses_roles
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State
 from vllm_agent_sdk.agent.reading import reader_of
 from vllm_agent_sdk.agent.turns import TurnWriter
+from vllm_agent_sdk.client.chat import ChatRequest
 from vllm_agent_sdk.client.streams import ChatStream
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import (
@@ -88,8 +89,13 @@ class ModelCall:
         self._ttft: float | None = None
         self._read = False
         self._streaming = streaming and self._calls_stream(params)
-        self._stream: ChatStream[Any] | None = self._opened()
+        self._request, self._stream = self._made()
         self._reader = reader_of(state)
+
+    def request(self) -> dict[str, Any]:
+        """Give the body that goes out, with the number of its messages in their place."""
+        sent = self._client.chat.completions.as_sent(self._request)
+        return {**sent, "messages": len(self._request.body["messages"])}
 
     async def run(self) -> ModelEnded:
         """Get the reply to its end; errors are in the event, never raised.
@@ -142,10 +148,13 @@ class ModelCall:
             self.notices.append(("streaming", text))
         return streamed
 
-    def _opened(self) -> ChatStream[Any] | None:
-        if not self._streaming:
-            return None
-        return self._client.chat.completions.stream(**self._params)
+    def _made(self) -> tuple[ChatRequest, ChatStream[Any] | None]:
+        completions, streaming = self._client.chat.completions, self._streaming
+        given: Any = {name: value for name, value in self._params.items() if name != "messages"}
+        request = completions.request(
+            self._params["messages"], given, stream=streaming, usage=streaming
+        )
+        return request, completions.streamed(request) if streaming else None
 
     def _said(self) -> ChatCompletion[Any]:
         return ChatCompletion() if self._stream is None else self._stream.partial
@@ -167,7 +176,7 @@ class ModelCall:
                 text = f"The server refused the messages as they were written: {error.message}"
                 self.notices.append(("messages", f"{text} They are written as it wants them."))
                 self._params = again
-                self._stream = self._opened()
+                self._request, self._stream = self._made()
         return None
 
     async def _watched(self) -> ChatCompletion[Any]:
@@ -187,7 +196,7 @@ class ModelCall:
         raise AssertionError("a stream ended without its end")
 
     async def _whole(self) -> ChatCompletion[Any]:
-        reply: ChatCompletion[Any] = await self._client.chat.completions.create(**self._params)
+        reply = await self._client.chat.completions.whole(self._request)
         self._reader.push(reply.text)
         return reply
 

@@ -95,6 +95,8 @@ async def opening(
         model = await world.client.resolve_model(agent.model)
         typed = world.output is not None
         choice = await choose_mode(agent.turn_mode, tools, world.client, model, world.learnt, typed)
+        if agent.sampling.thinking is not None:
+            await world.learnt.profile(world.client)  # it decides what is sent for it
     except UsageError:
         raise
     except VLLMError as error:

@@ -218,10 +218,8 @@ class Calls:
         request_id = self.request_id(params)
         timeout = params.get("timeout")
         url, *elsewhere = self.config.urls(path, root=root)
-        if self.profile is not None and body is not None:
-            from vllm_agent_sdk._core.drift import suited
-
-            body = suited(path, body, self.profile)
+        if body is not None:
+            body = self.suited(path, body)
         headers = self._head(request_id, params.get("extra_headers"))
         return Call(
             method="GET" if body is None else "POST",
@@ -235,6 +233,18 @@ class Calls:
             booking=Booking(stores=stores, tokens=self._tokens(body), probe=probe),
             max_response_bytes=self.config.http.max_response_bytes,
         )
+
+    def suited(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write a body as the server knows it, if it is known to be an older one.
+
+        Raises:
+            UnsupportedByServerError: It is too old for something that is asked.
+        """
+        if self.profile is None:
+            return body
+        from vllm_agent_sdk._core.drift import suited
+
+        return suited(path, body, self.profile)
 
     def _encoded(self, body: Mapping[str, Any] | None) -> bytes | None:
         if body is None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from typing_extensions import TypeForm
 
 from vllm_agent_sdk._core.chat_stream import ChatAccumulator
-from vllm_agent_sdk._core.constraints import constrains_calls, constrains_text, reply_check
+from vllm_agent_sdk._core.constraints import (
+    check_constraints,
+    constrains_calls,
+    constrains_text,
+    reply_check,
+)
 from vllm_agent_sdk._core.reply_text import read_text
 from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.reading import Known, TextReading
 from vllm_agent_sdk.client.requests import LOAD_REPORT, chat_body, offered_tools, with_headers
 from vllm_agent_sdk.client.streams import ChatChunkStream, ChatStream, Opening
-from vllm_agent_sdk.errors import OutputError, UsageError
+from vllm_agent_sdk.errors import OutputError, UnsupportedByServerError, UsageError
 from vllm_agent_sdk.types.chat import (
     ChatCompletion,
     ChatParams,
@@ -23,13 +31,32 @@ from vllm_agent_sdk.types.chat import (
 )
 
 if TYPE_CHECKING:
+    from vllm_agent_sdk._core.output import OutputType
     from vllm_agent_sdk.client.server import Server
 
-__all__ = ["Chat", "ChatCompletions"]
+__all__ = ["Chat", "ChatCompletions", "ChatRequest"]
 
 T = TypeVar("T")
 _FORMS = ("response_format", "structured_outputs")
 Check = Callable[[ChatCompletion[Any]], None]
+_PATH = "/chat/completions"
+
+
+@dataclass(slots=True)
+class ChatRequest:
+    """A request that is checked, and not sent yet.
+
+    Attributes:
+        body: What is sent; what only the server decides is added when it is.
+        params: The call's keywords.
+        messages: As they were given.
+        check: What checks the reply, or raises.
+    """
+
+    body: dict[str, Any]
+    params: ChatParams
+    messages: Iterable[WireMessage]
+    check: Check | None
 
 
 class ChatCompletions:
@@ -114,25 +141,12 @@ class ChatCompletions:
         if stream:
             if response_type is not None:
                 raise UsageError("response_type= gives no chunks: use stream(response_type=…).")
-            return await ChatChunkStream(*self._opening(messages, params)).opened()
-        messages = _kept(messages)
-        body, check = self._request(messages, params, response_type, stream=False)
-        offered = offered_tools(body)
-        reading = await self._reading.prepare(body, params, messages)
-        call = await self._calls.chat_call(body, with_headers(params, stream=False))
-        whole, reply = await self._calls.read(call, decode_completion)
-        self._calls.used(call, reply.usage.total_tokens if reply.usage else None)
-        reply.attach(whole.body, call.request_id, offered)
-        read_text(reply, think_tags=reading.think_tags, text_calls=reading.text_calls)
-        if params.get("load_metrics"):
-            reply.attach_load(whole.headers.get(LOAD_REPORT))
-        if check is not None:
-            try:
-                check(reply)
-            except OutputError as error:
-                error.with_facts(request_id=call.request_id, partial=reply)
-                raise
-        return reply
+            request = self.request(messages, params, stream=True)
+            return await ChatChunkStream(*self._opening(request)).opened()
+        request = self.request(messages, params, typed=response_type is not None)
+        if response_type is not None:
+            _constrain(request, await _output_of(response_type))
+        return await self.whole(request)
 
     @overload
     def stream(
@@ -176,61 +190,98 @@ class ChatCompletions:
         Raises:
             UsageError: A keyword cannot work; nothing was sent.
         """
-        usage = {"include_usage": True}
-        return ChatStream(*self._opening(messages, params, usage, response_type))
+        request = self.request(
+            messages, params, stream=True, usage=True, typed=response_type is not None
+        )
+        return self.streamed(request, response_type)
 
-    def _request(
+    # ── in steps, for whoever wants to see a request before it is sent ───────────────────────────
+
+    def request(
         self,
         messages: Iterable[WireMessage],
         params: ChatParams,
-        response_type: Any,
         *,
-        stream: bool,
-    ) -> tuple[dict[str, Any], Check | None]:
-        """Give the body of a call, and what checks the reply to it."""
+        stream: bool = False,
+        usage: bool = False,
+        typed: bool = False,
+    ) -> ChatRequest:
+        """Make and check a request; nothing is sent.
+
+        Args:
+            messages: As `create` takes them.
+            params: The keywords of the call.
+            stream: Ask for a stream.
+            usage: Ask for its usage, unless `stream_options` says not to.
+            typed: The reply is to be of a type, which is told later.
+
+        Raises:
+            UsageError: A keyword cannot work.
+        """
+        messages = _kept(messages)
         defaults: Mapping[str, Any] = self._calls.defaults
-        if response_type is None:
-            body = chat_body(messages, params, defaults, stream=stream)
-            return body, reply_check(body)
-        from vllm_agent_sdk._core.output import OutputType
+        if typed:
+            params, defaults = _without_forms(params, defaults)
+        body = chat_body(messages, params, defaults, stream=stream)
+        if usage and "stream_options" not in body:
+            body["stream_options"] = {"include_usage": True}
+        return ChatRequest(body, params, messages, None if typed else reply_check(body))
 
-        for given in (params, params.get("extra_body") or {}):
-            for name in _FORMS:
-                if given.get(name) is not None:
-                    raise UsageError(
-                        f"response_type= and {name}= are two constraints; give one of them."
-                    )
-        output = OutputType.of(response_type)
-        asked = {name: value for name, value in params.items() if name not in _FORMS}
-        asked["response_format"] = output.response_format()
-        left = {name: value for name, value in defaults.items() if name not in _FORMS}
-        body = chat_body(messages, cast("ChatParams", asked), left, stream=stream)
+    def as_sent(self, request: ChatRequest) -> dict[str, Any]:
+        """Give the body that goes out, without its messages; the server is asked nothing for it.
 
-        def check(reply: ChatCompletion[Any]) -> None:
-            reply.set_parsed(output.value_of(reply, body))
+        What depends on the server (`thinking=`, what an older vLLM calls things) is in it as far as
+        its profile is known.
+        """
+        body = {name: value for name, value in request.body.items() if name != "messages"}
+        try:
+            self._reading.think(body, request.params)
+            return dict(self._calls.suited(_PATH, body))
+        except UnsupportedByServerError:
+            return body  # the call itself says so, and sends nothing
 
-        return body, check
+    async def whole(self, request: ChatRequest) -> ChatCompletion[Any]:
+        """Send a request and get its whole reply. Raises what `create` does."""
+        body, params = request.body, request.params
+        offered = offered_tools(body)
+        reading = await self._reading.prepare(body, params, request.messages)
+        call = await self._calls.chat_call(body, with_headers(params, stream=False))
+        whole, reply = await self._calls.read(call, decode_completion)
+        self._calls.used(call, reply.usage.total_tokens if reply.usage else None)
+        reply.attach(whole.body, call.request_id, offered)
+        read_text(reply, think_tags=reading.think_tags, text_calls=reading.text_calls)
+        if params.get("load_metrics"):
+            reply.attach_load(whole.headers.get(LOAD_REPORT))
+        if request.check is not None:
+            try:
+                request.check(reply)
+            except OutputError as error:
+                error.with_facts(request_id=call.request_id, partial=reply)
+                raise
+        return reply
+
+    def streamed(self, request: ChatRequest, response_type: Any = None) -> ChatStream[Any]:
+        """Give the stream of a request that asks for one; see `stream`."""
+        return ChatStream(*self._opening(request, response_type))
 
     def _opening(
-        self,
-        messages: Iterable[WireMessage],
-        params: ChatParams,
-        options: dict[str, Any] | None = None,
-        response_type: Any = None,
+        self, request: ChatRequest, response_type: Any = None
     ) -> tuple[Opening, ChatAccumulator]:
-        calls = self._calls
-        messages = _kept(messages)
-        body, check = self._request(messages, params, response_type, stream=True)
-        if options is not None and "stream_options" not in body:
-            body["stream_options"] = options
+        calls, body, params = self._calls, request.body, request.params
         headed = with_headers(params, stream=True)
         request_id = calls.request_id(params)
 
         async def open_stream() -> Any:
-            reading = await self._reading.prepare(body, params, messages)
+            if response_type is not None:
+                _constrain(request, await _output_of(response_type))
+            reading = await self._reading.prepare(body, params, request.messages)
             folded.read_text(think_tags=reading.think_tags, text_calls=reading.text_calls)
             call = await calls.chat_call(body, {**headed, "request_id": request_id})
             return await calls.open(call)
+
+        def check(reply: ChatCompletion[Any]) -> None:
+            if request.check is not None:  # that of a type is made when the stream is opened
+                request.check(reply)
 
         choices, offered = body.get("n") or 1, offered_tools(body)
         opening = Opening(
@@ -244,10 +295,56 @@ class ChatCompletions:
             choices,
             offered,
             check,
-            constrains_text(body),
+            response_type is not None or constrains_text(body),
             constrained_calls=constrains_calls(body),
         )
         return opening, folded
+
+
+def _without_forms(
+    params: ChatParams, defaults: Mapping[str, Any]
+) -> tuple[ChatParams, Mapping[str, Any]]:
+    """Leave the place of a constraint to a type; refuse a call that gives both."""
+    for given in (params, params.get("extra_body") or {}):
+        for name in _FORMS:
+            if given.get(name) is not None:
+                raise UsageError(
+                    f"response_type= and {name}= are two constraints; give one of them."
+                )
+    asked = {name: value for name, value in params.items() if name not in _FORMS}
+    left = {name: value for name, value in defaults.items() if name not in _FORMS}
+    return cast("ChatParams", asked), left
+
+
+async def _output_of(response_type: Any) -> OutputType:
+    """Make the constraint of a type; what that and its check need is loaded off the loop."""
+    if "vllm_agent_sdk._core.output" in sys.modules:
+        from vllm_agent_sdk._core.output import OutputType
+        from vllm_agent_sdk._core.schema_check import is_loaded
+
+        if is_loaded():
+            return OutputType.of(response_type)
+    return await asyncio.to_thread(_loaded_output_of, response_type)
+
+
+def _loaded_output_of(response_type: Any) -> OutputType:
+    from vllm_agent_sdk._core.output import OutputType
+    from vllm_agent_sdk._core.schema_check import load
+
+    load()
+    return OutputType.of(response_type)
+
+
+def _constrain(request: ChatRequest, output: OutputType) -> None:
+    """Ask for a reply of a type, and check it."""
+    body = request.body
+    body["response_format"] = output.response_format()
+    check_constraints(body)
+
+    def check(reply: ChatCompletion[Any]) -> None:
+        reply.set_parsed(output.value_of(reply, body))
+
+    request.check = check
 
 
 def _kept(messages: Iterable[WireMessage]) -> Iterable[WireMessage]:

@@ -62,11 +62,10 @@ class TextReading:
             UsageError: A keyword cannot work, or the format of calls in the text is unknown.
             UnsupportedByServerError: The model or the server cannot think so.
         """
-        thinking, calls = params.get("thinking"), params.get("parse_text_calls")
-        known = self._known()
-        if thinking is not None:
+        calls, known = params.get("parse_text_calls"), self._known()
+        if params.get("thinking") is not None:
             known = await self._server().profile()
-            merge_fields(body, thinking_fields(thinking, known, body.get("model")))
+            self.think(body, params)
         await self._send_reasoning(body, messages, known)
         roles: Any = params.get("roles") or "off"
         if roles not in {"off", "merge", "strict"}:
@@ -80,6 +79,17 @@ class TextReading:
         if not isinstance(calls, str):
             family = _named(await self._server().profile())
         return Reading(tags, TextCalls(str(family), _schemas(body["tools"])))
+
+    def think(self, body: dict[str, Any], params: Mapping[str, Any]) -> None:
+        """Add the fields of `thinking=` to a body, if the profile is known.
+
+        Raises:
+            UsageError: The value cannot work.
+            UnsupportedByServerError: The model or the server cannot think so.
+        """
+        known, thinking = self._known(), params.get("thinking")
+        if known is not None and thinking is not None:
+            merge_fields(body, thinking_fields(thinking, known, body.get("model")))
 
     async def _send_reasoning(
         self, body: dict[str, Any], messages: Iterable[Any], known: ServerProfile | None
