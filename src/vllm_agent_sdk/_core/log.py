@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
@@ -33,6 +34,13 @@ class Log(Generic[T_co]):
     def since(self, start: int) -> list[T_co]:
         """Give the items from a position on."""
         return self._items[start : self._length]
+
+    def begins_with(self, other: Log[T_co]) -> bool:
+        """True if it has the same items (not only equal ones) as another, and perhaps more."""
+        if self._length < other._length:
+            return False
+        same = self._items is other._items
+        return same or all(map(operator.is_, self._items, other._items[: other._length]))
 
     def __len__(self) -> int:
         return self._length

@@ -1,8 +1,9 @@
 """What each turn sends: the history in the run's dialect, and what its turn mode adds.
 
-What was said before keeps its bytes from turn to turn, so that the server's prefix cache holds and
-nothing is encoded twice. All is written anew where the dialect changes, where the history does (it
-was summarised), and where the server refused the order of its roles or the ids of its calls.
+What was said before keeps its bytes from turn to turn and from run to run, so that the server's
+prefix cache holds and nothing is encoded twice. All is written anew where the dialect changes,
+where the history does (it was summarised), and where the server refused the order of its roles or
+the ids of its calls. `TurnWriter.prefix` says so of each request, and names the cause.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from vllm_agent_sdk._core.dialect import (
     system_text,
 )
 from vllm_agent_sdk._core.envelope import envelope_format
+from vllm_agent_sdk._core.log import Log
+from vllm_agent_sdk._core.prefix import Parts, prefix_of, template_options
 from vllm_agent_sdk._core.roles import Roles, merged, ordered, refuses_roles
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State
-from vllm_agent_sdk._core.schema_grammar import response_schema
+from vllm_agent_sdk._core.schema_grammar import response_schema, strict_tool
 from vllm_agent_sdk._core.transcript import NativeHistory
 from vllm_agent_sdk.types import _codec
+from vllm_agent_sdk.types.context import Prefix
 from vllm_agent_sdk.types.messages import Message, UserMessage
 from vllm_agent_sdk.types.tools import ToolSpec
 
@@ -48,6 +52,7 @@ class Traits:
         sends_reasoning: The model is to get its reasoning of earlier turns back.
         text_calls: The format of calls that are left in the text without a parser, or `None`.
         streams_calls: Calls come in streams too; for False, replies are asked for whole.
+        window: Tokens the model can read and write in one call, where its card was asked for that.
     """
 
     roles: Roles = "off"
@@ -57,10 +62,11 @@ class Traits:
     sends_reasoning: bool = False
     text_calls: str | None = None
     streams_calls: bool = True
+    window: int | None = None
 
 
 class TurnWriter:
-    """Writes the requests of one run; its bytes only grow until all is written anew.
+    """Writes the requests of a conversation; its bytes only grow until all is written anew.
 
     Args:
         traits: What is known of the server; what a refusal tells is added to it.
@@ -70,13 +76,19 @@ class TurnWriter:
         self.traits = Traits() if traits is None else traits
         self._key: tuple[Any, ...] = ()
         self._head: list[_codec.Raw] = []
-        self._tools: Sequence[ToolSpec] = ()
+        self._head_for: tuple[Any, ...] = ()
+        self._offers: dict[bool, list[dict[str, Any]]] = {}
+        self._offers_for: tuple[object, object] = (None, None)
+        self._encoded: tuple[object, bytes] = (None, b"")
         self._formed_for: tuple[object, object] = (None, None)
         self._forms: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._written: list[_codec.Raw] = []
         self._newest: dict[str, Any] | None = None
-        self._count = 0
-        self._counted: Message | None = None
+        self._read: Log[Message] = Log()
+        self._size = 0
+        self._given = 0
+        self._edition = 0
+        self._sent: Parts | None = None
         self._dialect: TextHistory | NativeHistory = NativeHistory()
 
     def params(self, state: State) -> dict[str, Any]:
@@ -99,10 +111,10 @@ class TurnWriter:
                 params.pop("parallel_tool_calls", None)
                 self._constrain(state, params, 1)
             case "required":
-                _require(state, params)
+                self._require(state, params)
                 self._read_calls(params)
             case _ if state.tools:
-                _offer(state, params)
+                self._offer(state, params)
                 self._read_calls(params)
             case _:
                 params.pop("parallel_tool_calls", None)
@@ -124,7 +136,47 @@ class TurnWriter:
             traits.nine_ids = True
         else:
             return None
-        return self.params(state)
+        params = self.params(state)
+        if self._sent is not None:
+            # What was refused was never read: the next request follows this one.
+            self._sent = self._parts(state, params)
+        return params
+
+    def prefix(self, state: State, params: dict[str, Any]) -> Prefix:
+        """Say how the request begins, next to the one that was asked about before.
+
+        Args:
+            state: The run.
+            params: What `params(state)` gave.
+        """
+        before, self._sent = self._sent, self._parts(state, params)
+        return prefix_of(before, self._sent)
+
+    def parts(self, state: State) -> tuple[dict[str, Any], int]:
+        """Give what `params` gives, and how many of its messages stand before the conversation."""
+        return self.params(state), len(self._head)
+
+    def _parts(self, state: State, params: dict[str, Any]) -> Parts:
+        return Parts(
+            model=state.model,
+            options=template_options(params),
+            form=self._key[0],
+            specs=state.tools,
+            tools=self._tools_bytes(params.get("tools")),
+            messages=params["messages"],
+            head=len(self._head),
+            size=self._size,
+            edition=self._edition,
+            summaries=state.summaries,
+        )
+
+    def _tools_bytes(self, tools: list[Any] | None) -> bytes:
+        """Give the tools as they are sent; the same list is encoded once."""
+        if not tools:
+            return b""
+        if tools is not self._encoded[0]:
+            self._encoded = (tools, _codec.encode([strict_tool(tool) for tool in tools]))
+        return self._encoded[1]
 
     # ── the turn's form ──────────────────────────────────────────────────────────────────────────
 
@@ -158,6 +210,43 @@ class TurnWriter:
             think=self.traits.think_tags,
         )
 
+    def _offer(self, state: State, params: dict[str, Any]) -> None:
+        """Offer the tools to a server that calls them itself."""
+        params["tools"] = self._native_tools(state)
+        if not state.tools_offered:
+            params["tool_choice"] = "none"
+        elif state.tool_choice is not None:
+            params["tool_choice"] = state.tool_choice
+        output = state.started.output
+        if output is not None and (not state.tools_offered or _to_repair(state)):
+            # Tools and a format together would keep many servers from calling at all.
+            params["tool_choice"] = "none"
+            params["response_format"] = _typed(output)
+
+    def _require(self, state: State, params: dict[str, Any]) -> None:
+        """Let every turn be a call, the answer's tool among them."""
+        choice = state.tool_choice
+        params.setdefault("parallel_tool_calls", False)
+        params["tools"] = self._native_tools(state, answered=True)
+        params["tool_choice"] = "required"
+        if not state.tools_offered or choice == "none":
+            params["tool_choice"] = {"type": "function", "function": {"name": ANSWER_TOOL}}
+        elif isinstance(choice, dict):
+            params["tool_choice"] = choice
+        elif choice == "required" and state.tools:
+            # Answering is no call of a tool: the answer's is offered from the next turn on.
+            params["tools"] = self._native_tools(state)
+
+    def _native_tools(self, state: State, *, answered: bool = False) -> list[dict[str, Any]]:
+        """Give the tools in the wire's shape: the same list for the same tools."""
+        known = state.tools is self._offers_for[0] and state.started is self._offers_for[1]
+        if not known:
+            self._offers_for, self._offers = (state.tools, state.started), {}
+        if answered not in self._offers:
+            answer = [answer_tool(state.started.output)] if answered else []
+            self._offers[answered] = [_native_tool(tool) for tool in (*state.tools, *answer)]
+        return self._offers[answered]
+
     def _read_calls(self, params: dict[str, Any]) -> None:
         if self.traits.text_calls is not None and params.get("tool_choice") != "none":
             params["parse_text_calls"] = self.traits.text_calls
@@ -167,44 +256,43 @@ class TurnWriter:
     def _messages(self, state: State) -> list[_codec.Raw]:
         """Give the whole history, encoding only what is new."""
         form = _TEXT_FORMS.get(state.turn_mode) if state.dialect == "text" else None
-        key = (form, self.traits.roles, self.traits.nine_ids)
-        if key != self._key or not self._goes_on(state):
+        traits, output = self.traits, state.started.output
+        key = (form, traits.roles, traits.nine_ids, traits.sends_reasoning, output)
+        if key != self._key or not state.history.begins_with(self._read):
             self._key = key
             self._dialect = (
-                NativeHistory(nine_ids=self.traits.nine_ids, reasoning=self.traits.sends_reasoning)
+                NativeHistory(nine_ids=traits.nine_ids, reasoning=traits.sends_reasoning)
                 if form is None
-                else TextHistory(form, state.started.output)
+                else TextHistory(form, output)
             )
             self._begin(state)
-        elif form is not None and state.tools is not self._tools and state.tools != self._tools:
-            # They stand in the system message: all else keeps its bytes.
-            old = len(self._head)
+        elif self._head_for != (state.started, state.tools, state.turn_mode):
+            # What stands before the conversation may have changed: all else keeps its bytes.
+            old = self._head
             self._write_head(state)
-            self._written[:old] = self._head
-        fresh = state.history.since(self._count)
+            if self._head != old:
+                self._written[: len(old)] = self._head
+                self._size += _size(self._head) - _size(old)
+                self._edition += 1
+        fresh = state.history.since(len(self._read))
         if fresh:
             for message in self._dialect.wire(fresh):
                 self._add(message)
-            self._count += len(fresh)
-            self._counted = fresh[-1]
+            self._read = state.history
+        self._given = len(self._written)
         return list(self._written)
-
-    def _goes_on(self, state: State) -> bool:
-        """True if the history is what was written, and perhaps more."""
-        if not self._count:
-            return True
-        return state.history.since(self._count - 1)[:1] == [self._counted]
 
     def _begin(self, state: State) -> None:
         self._write_head(state)
         self._written = list(self._head)
-        self._newest = None
-        self._count, self._counted = 0, None
+        self._size = _size(self._written)
+        self._edition += 1
+        self._newest, self._read = None, Log()
 
     def _write_head(self, state: State) -> None:
         """Write what stands before the conversation: the system text, and worked turns."""
-        self._tools = state.tools
         started = state.started
+        self._head_for = (started, state.tools, state.turn_mode)
         text = isinstance(self._dialect, TextHistory)
         system = system_text(started.instructions, state.tools) if text else _native_system(state)
         head: list[Any] = [{"role": "system", "content": system}] if system else []
@@ -218,31 +306,27 @@ class TurnWriter:
         joined = None
         if self.traits.roles != "off" and self._newest is not None:
             joined = merged(self._newest, message)
-        elif self.traits.roles == "strict" and message["role"] == "assistant" and not self._count:
-            self._written.append(_raw({"role": "user", "content": ""}))
-        if joined is None:
-            self._written.append(_raw(message))
-        else:
-            self._written[-1] = _raw(joined)
+        elif self.traits.roles == "strict" and message["role"] == "assistant" and not self._read:
+            self._append({"role": "user", "content": ""})
+        if joined is not None:
+            self._size -= len(bytes(self._written.pop()))
+            if len(self._written) < self._given:
+                self._edition += 1
+        self._append(message if joined is None else joined)
         self._newest = message if joined is None else joined
+
+    def _append(self, message: dict[str, Any]) -> None:
+        written = _codec.encode_checked(message)
+        self._written.append(_codec.Raw(written))
+        self._size += len(written)
 
 
 def _raw(message: Any) -> _codec.Raw:
     return _codec.Raw(_codec.encode_checked(message))
 
 
-def _offer(state: State, params: dict[str, Any]) -> None:
-    """Offer the tools to a server that calls them itself."""
-    params["tools"] = [_native_tool(tool) for tool in state.tools]
-    if not state.tools_offered:
-        params["tool_choice"] = "none"
-    elif state.tool_choice is not None:
-        params["tool_choice"] = state.tool_choice
-    output = state.started.output
-    if output is not None and (not state.tools_offered or _to_repair(state)):
-        # Tools and a format together would keep many servers from calling at all.
-        params["tool_choice"] = "none"
-        params["response_format"] = _typed(output)
+def _size(messages: Sequence[_codec.Raw]) -> int:
+    return sum(len(bytes(message)) for message in messages)
 
 
 def _to_repair(state: State) -> bool:
@@ -259,22 +343,6 @@ def _native_system(state: State) -> str | None:
     schema = _codec.encode(output).decode()
     asked = f"Give the final answer as JSON that matches this schema, and nothing else: {schema}"
     return f"{instructions}\n\n{asked}" if instructions else asked
-
-
-def _require(state: State, params: dict[str, Any]) -> None:
-    """Let every turn be a call, the answer's tool among them."""
-    answer = answer_tool(state.started.output)
-    choice = state.tool_choice
-    params.setdefault("parallel_tool_calls", False)
-    params["tools"] = [_native_tool(tool) for tool in (*state.tools, answer)]
-    params["tool_choice"] = "required"
-    if not state.tools_offered or choice == "none":
-        params["tool_choice"] = {"type": "function", "function": {"name": ANSWER_TOOL}}
-    elif isinstance(choice, dict):
-        params["tool_choice"] = choice
-    elif choice == "required" and state.tools:
-        # Answering is no call of a tool: the answer's is offered from the next turn on.
-        del params["tools"][-1]
 
 
 def _named(choice: dict[str, Any]) -> str:
