@@ -94,15 +94,20 @@ def canonical(value: object) -> bytes:
 
 
 def _not_finite(value: object, path: str) -> str | None:
+    kind = type(value)
+    if kind is str or kind is Raw or value is None:
+        return None
     if isinstance(value, float):
         return None if math.isfinite(value) else path
-    if isinstance(value, Mapping):
-        pairs = ((f"{path}.{key}", item) for key, item in value.items())
+    if kind is dict or isinstance(value, Mapping):
+        for key, item in value.items():  # type: ignore[attr-defined]
+            if (found := _not_finite(item, "")) is not None:
+                return f"{path}.{key}{found}"
     elif isinstance(value, (list, tuple)):
-        pairs = ((f"{path}[{index}]", item) for index, item in enumerate(value))
-    else:
-        return None
-    return next((found for at, item in pairs if (found := _not_finite(item, at))), None)
+        for index, item in enumerate(value):
+            if (found := _not_finite(item, "")) is not None:
+                return f"{path}[{index}]{found}"
+    return None
 
 
 def decoder(type_: type[T]) -> Callable[[bytes], T]:
