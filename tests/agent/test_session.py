@@ -392,7 +392,8 @@ async def test_a_background_tool_is_answered_at_once_and_tells_its_result_later(
             assert first.text == "It builds."
             feed = session.events(until="close")
             done.set()
-            await asyncio.sleep(0)
+            while session._background.ids:
+                await asyncio.sleep(0)
             await session.run("and?")
         kept = [e async for e in feed if isinstance(e, MessageAdded)]
     answer = next(m for m in first.messages if isinstance(m, ToolMessage))

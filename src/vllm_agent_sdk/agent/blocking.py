@@ -7,7 +7,9 @@ running one (a notebook), and from any thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from types import TracebackType
@@ -17,6 +19,7 @@ from weakref import WeakValueDictionary
 from typing_extensions import TypeVar
 
 from vllm_agent_sdk._portal import call, run_there
+from vllm_agent_sdk.errors import VLLMError
 from vllm_agent_sdk.types.events import RunEvent, TextDelta
 
 if TYPE_CHECKING:
@@ -37,7 +40,29 @@ R = TypeVar("R")
 _INTERRUPT_S = 1.0
 
 
-class BlockingRun(Generic[T]):
+class _Batched:
+    """An iterator of events that come in batches; no batch is the end. Threads take turns."""
+
+    def __init__(self) -> None:
+        self._events: deque[RunEvent] = deque()
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> RunEvent:
+        with self._lock:
+            if not self._events:
+                self._events.extend(self._batch())
+            if not self._events:
+                raise StopIteration
+            return self._events.popleft()
+
+    def _batch(self) -> list[RunEvent]:
+        raise NotImplementedError
+
+
+class BlockingRun(_Batched, Generic[T]):
     """A run of an agent, blocking.
 
     Iterate over it for its events (`for event in run`), `wait()` for its result, or both. Nothing
@@ -49,8 +74,8 @@ class BlockingRun(Generic[T]):
     """
 
     def __init__(self, run: Run[T]) -> None:
+        super().__init__()
         self._run = run
-        self._events: deque[RunEvent] = deque()
 
     def __enter__(self) -> Self:
         call(self._run.__aenter__)
@@ -63,16 +88,6 @@ class BlockingRun(Generic[T]):
         _traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> RunEvent:
-        if not self._events:
-            self._events.extend(self._interruptible(self._run.batch))
-        if not self._events:
-            raise StopIteration
-        return self._events.popleft()
 
     def wait(self) -> RunResult[T]:
         """Wait for the end, and give the result: the twin of `await run`."""
@@ -113,19 +128,27 @@ class BlockingRun(Generic[T]):
         """Begin now, and keep the events for whoever reads them later."""
         run_there(self._run.begin)
 
+    def _batch(self) -> list[RunEvent]:
+        return self._interruptible(self._run.batch)
+
     def _interruptible(self, wait: Callable[[], Awaitable[R]]) -> R:
         try:
             return call(wait)
-        except (KeyboardInterrupt, SystemExit):
-            call(self._stopped)
+        except BaseException as error:
+            if not isinstance(error, VLLMError):  # Ctrl-C, or what another signal's handler raised
+                self._stop()
             raise
 
-    async def _stopped(self) -> None:
-        try:
-            async with asyncio.timeout(_INTERRUPT_S):
-                await self._run.interrupt()
-        except TimeoutError:
-            await self._run.aclose()
+    def _stop(self) -> None:
+        async def stop() -> None:
+            try:
+                async with asyncio.timeout(_INTERRUPT_S):
+                    await self._run.interrupt()
+            finally:
+                await self._run.aclose()
+
+        with contextlib.suppress(TimeoutError):
+            call(stop)
 
 
 class BlockingTextDeltas:
@@ -144,25 +167,18 @@ class BlockingTextDeltas:
                 return event.text
 
 
-class BlockingEvents:
+class BlockingEvents(_Batched):
     """The events of a session (`for`), blocking: what was kept, then what comes.
 
     Breaking out of the loop cancels nothing.
     """
 
     def __init__(self, feed: EventFeed) -> None:
+        super().__init__()
         self._feed = feed
-        self._events: deque[RunEvent] = deque()
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> RunEvent:
-        if not self._events:
-            self._events.extend(call(self._feed.batch))
-        if not self._events:
-            raise StopIteration
-        return self._events.popleft()
+    def _batch(self) -> list[RunEvent]:
+        return call(self._feed.batch)
 
     def close(self) -> None:
         """Stop reading; the session goes on. Idempotent."""
@@ -177,7 +193,8 @@ class BlockingSession(Generic[T]):
 
     def __init__(self, session: Session[T]) -> None:
         self._session = session
-        # One handle for a run, however often it is given, as with the async session.
+        # One handle for a run, however often it is given, as with the async session. They are made
+        # on the background loop, one after the other.
         self._handles: WeakValueDictionary[int, BlockingRun[T]] = WeakValueDictionary()
 
     def __enter__(self) -> Self:
@@ -233,7 +250,7 @@ class BlockingSession(Generic[T]):
         Args:
             prompt: As `run` takes it.
         """
-        return self._handle(run_there(lambda: self._session.stream(prompt)))
+        return run_there(lambda: self._handle(self._session.stream(prompt)))
 
     def send(self, prompt: Prompt, when: When = "after") -> BlockingRun[T]:
         """Say something, and return at once; `wait()` for the run's result.
@@ -249,7 +266,7 @@ class BlockingSession(Generic[T]):
         Raises:
             UsageError: The prompt cannot be one; the session is not open.
         """
-        return self._handle(call(lambda: self._session.send(prompt, when)))
+        return self._handled(lambda: self._session.send(prompt, when))
 
     def resume(self) -> BlockingRun[T] | None:
         """Take up what was left: a run that was suspended or cut, or prompts that waited.
@@ -257,8 +274,12 @@ class BlockingSession(Generic[T]):
         Returns:
             The run, or `None` if there is nothing to take up.
         """
-        run = call(self._session.resume)
-        return None if run is None else self._handle(run)
+
+        async def resume() -> BlockingRun[T] | None:
+            run = await self._session.resume()
+            return None if run is None else self._handle(run)
+
+        return call(resume)
 
     def retry(self) -> BlockingRun[T]:
         """Repeat the model call that failed, on the same history.
@@ -266,7 +287,7 @@ class BlockingSession(Generic[T]):
         Raises:
             UnsupportedControlError: The last run did not end with `stop_reason="error"`.
         """
-        return self._handle(call(self._session.retry))
+        return self._handled(self._session.retry)
 
     def interrupt(self) -> None:
         """End the active run with what has come; returns when it has ended. None: does nothing."""
@@ -285,7 +306,7 @@ class BlockingSession(Generic[T]):
         Raises:
             UnsupportedControlError: No call of this id waits for that.
         """
-        return self._handle(call(lambda: self._session.resolve(call_id, answer)))
+        return self._handled(lambda: self._session.resolve(call_id, answer))
 
     def send_tool_result(self, call_id: str, value: Any, is_error: bool = False) -> BlockingRun[T]:
         """Give the result of a deferred call: text, blocks, or anything JSON can hold.
@@ -293,7 +314,7 @@ class BlockingSession(Generic[T]):
         Raises:
             UnsupportedControlError: No call of this id waits for its result.
         """
-        return self._handle(call(lambda: self._session.send_tool_result(call_id, value, is_error)))
+        return self._handled(lambda: self._session.send_tool_result(call_id, value, is_error))
 
     # ── settings ─────────────────────────────────────────────────────────────────────────────────
 
@@ -336,6 +357,12 @@ class BlockingSession(Generic[T]):
                 runs, until the session is closed.
         """
         return BlockingEvents(run_there(lambda: self._session.events(after, until)))
+
+    def _handled(self, begin: Callable[[], Awaitable[Run[T]]]) -> BlockingRun[T]:
+        async def handled() -> BlockingRun[T]:
+            return self._handle(await begin())
+
+        return call(handled)
 
     def _handle(self, run: Run[T]) -> BlockingRun[T]:
         handle = self._handles.get(id(run))

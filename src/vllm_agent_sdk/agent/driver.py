@@ -99,6 +99,11 @@ class Driver:
 
     # ── what others may ask of a run ─────────────────────────────────────────────────────────────
 
+    @property
+    def over(self) -> bool:
+        """Nothing is heard any more."""
+        return self._over
+
     def interrupt(self, by: str = "user") -> None:
         """Ask the run to end; nothing happens if it has ended."""
         self._inbox.put_nowait(_Told(Interrupted(by=by)))
@@ -153,7 +158,7 @@ class Driver:
             if deadline is not None:
                 deadline.cancel()
             await self._cancel(set(self._flights))
-            self._refuse_the_rest()
+            self.end()
         if self._misuse is not None:
             raise self._misuse
         return self._result
@@ -196,7 +201,9 @@ class Driver:
         if told.kept is not None and not told.kept.done():
             told.kept.set_result(None)
 
-    def _refuse_the_rest(self) -> None:
+    def end(self) -> None:
+        """Hear nothing any more; who said something that was not heard is told."""
+        self._over = True
         while not self._inbox.empty():
             said = self._inbox.get_nowait()
             if isinstance(said, _Told) and said.kept is not None and not said.kept.done():

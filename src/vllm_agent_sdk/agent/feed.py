@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Literal, Self, cast
+from weakref import WeakSet
 
 from vllm_agent_sdk.agent.run import QUEUE_SIZE
 from vllm_agent_sdk.sessions.store import SessionLog
@@ -29,17 +29,22 @@ class Feeds:
     """All readers of a session."""
 
     def __init__(self) -> None:
-        self._feeds: list[EventFeed] = []
+        #: The number of the last kept event that was shown.
+        self.shown = 0
+        # Who breaks out of its loop says nothing: what is no longer read is forgotten.
+        self._feeds: WeakSet[EventFeed] = WeakSet()
 
     def put(self, event: Any) -> None:
         """Give an event to every reader."""
+        if event.seq is not None:
+            self.shown = event.seq
         for feed in self._feeds:
             feed.put(event)
 
     def open(self, log: SessionLog, after: int | None, until: Until) -> EventFeed:
         """Begin to read."""
-        feed = EventFeed(log, after, until, self._feeds.remove)
-        self._feeds.append(feed)
+        feed = EventFeed(log, after, self.shown, until)
+        self._feeds.add(feed)
         return feed
 
     def close(self) -> None:
@@ -53,19 +58,19 @@ class EventFeed:
 
     Deltas are not kept: a reader gets those that come while it reads. Breaking out of the loop
     cancels nothing.
+
+    Args:
+        log: The session's log.
+        after: Begin with the kept events after this number; `None`: none of them.
+        shown: The number of the last event that was shown before; later ones come by `put`.
+        until: What ends it.
     """
 
-    def __init__(
-        self,
-        log: SessionLog,
-        after: int | None,
-        until: Until,
-        forget: Callable[[EventFeed], None],
-    ) -> None:
+    def __init__(self, log: SessionLog, after: int | None, shown: int, until: Until) -> None:
         self._log = log
-        self._after = after
+        self._after = 0 if after is None else after
+        self._shown = shown
         self._until = until
-        self._forget = forget
         self._events: deque[Any] = deque()
         self._news = asyncio.Event()
         self._over = False
@@ -99,14 +104,14 @@ class EventFeed:
 
     async def _read_log(self) -> None:
         self._read = True
-        kept = await self._log.read(self._after or 0)
-        live, self._events = self._events, deque(kept)
-        seen = kept[-1].seq or 0 if kept else 0
-        self._events.extend(event for event in live if event.seq is None or event.seq > seen)
+        kept = await self._log.read(self._after)
+        self._events.extendleft(
+            event for event in reversed(kept) if event.seq is None or event.seq <= self._shown
+        )
 
     def put(self, event: Any) -> None:
         """Take an event; a full queue joins deltas, and never drops or reorders."""
-        if self._over:
+        if self._over or (event.seq is not None and event.seq <= self._after):
             return
         if len(self._events) >= QUEUE_SIZE and isinstance(event, _JOINABLE):
             both = joined(self._events[-1], event)
@@ -123,7 +128,4 @@ class EventFeed:
 
     async def aclose(self) -> None:
         """Stop reading; the session goes on. Idempotent."""
-        if not self._over:
-            self._over = True
-            self._news.set()
-            self._forget(self)
+        self.end()

@@ -121,9 +121,10 @@ class _Work:
         self._start = start
         self.queue = _Queue()
         self.driver: Drives | None = None
-        self.stop_asked = False
+        self.begun = self.stop_asked = False
 
     async def run(self) -> RunResult[Any]:
+        self.begun = True
         try:
             self.driver, opening = await self._start.prepare(self.queue.put)
             if self.stop_asked:
@@ -189,6 +190,11 @@ class Run(Generic[T]):
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            waiter = asyncio.current_task()
+            if task.cancelled() and waiter is not None and not waiter.cancelling():
+                raise UsageError(
+                    "The run was closed before its end; `partial` is what had come."
+                ) from None
             # Who waits was cancelled: nobody else ends the run.
             await self.aclose()
             raise
@@ -239,7 +245,11 @@ class Run(Generic[T]):
         task = self._task
         if task is None:
             return
-        task.cancel()
+        try:
+            if not self._work.begun:  # cancelled before its first step, a task cleans up nothing
+                await asyncio.sleep(0)
+        finally:
+            task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):  # told by `result`, or nobody
             await asyncio.shield(asyncio.wait([task]))
 
@@ -254,6 +264,11 @@ class Run(Generic[T]):
             stacklevel=2,
             source=self,
         )
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
 
     def begin(self) -> None:
         """Begin now, and keep the events for whoever reads them later."""
@@ -270,6 +285,10 @@ class Run(Generic[T]):
                 raise UsageError("The run is closed.")
             self._loop = asyncio.get_running_loop()
             self._task = asyncio.create_task(self._work.run(), name="run")
+        elif self._loop is not asyncio.get_running_loop():
+            raise UsageError(
+                "The run belongs to another event loop, or to the process that forked."
+            )
         return self._task
 
 

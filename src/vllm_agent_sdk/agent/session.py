@@ -40,6 +40,7 @@ __all__ = ["Session"]
 
 T = TypeVar("T", default=str)
 When = Literal["after", "steer", "interrupt"]
+_ANSWERED = {"approval", "decision", "question"}
 Publish = Callable[[Any], None]
 
 
@@ -107,28 +108,22 @@ class Session(SessionRuns[T]):
         message = as_user_message(prompt)
         if when not in {"after", "steer", "interrupt"}:
             raise UsageError(f"send(when={when!r}): it is 'after', 'steer' or 'interrupt'.")
-        self._opened()
-        active = self._run
-        if active is not None and self._driver is not None:
+        while (active := await self._active()) is not None and self._driver is not None:
             try:
                 await self._driver.tell(MessageAdded(message=message, when=when))
             except IllegalTransitionError:
-                pass  # it has just ended: the message begins a run of its own
-            else:
-                return await self._queued(active, when)
+                continue  # it has just ended
+            if not any(queued is message for queued in self._now.queue):
+                return active  # it was steered
+            run = self._wait(message)
+            if when == "interrupt":
+                self._driver.interrupt()
+            return run
+        self._opened()
         if self._state.phase is Phase.SUSPENDED:
             await self._commit(MessageAdded(message=message, when="after"))
-            return await self._queued(None, "after")
+            return self._wait(message)
         return self._start(lambda publish: self._prepared(publish, message))
-
-    async def _queued(self, active: Run[T] | None, when: When) -> Run[T]:
-        if when == "steer" and active is not None:
-            return active
-        run = self._new_run(self._prepared_from_queue)
-        self._waiting.append(run)
-        if when == "interrupt" and self._driver is not None:
-            self._driver.interrupt()
-        return run
 
     async def resume(self) -> Run[T] | None:
         """Take up what was left: a run that was suspended or cut, or prompts that waited.
@@ -136,12 +131,14 @@ class Session(SessionRuns[T]):
         Returns:
             The run, or `None` if there is nothing to take up.
         """
+        if (active := await self._active()) is not None:
+            return active
         self._opened()
-        if self._run is not None:
-            return self._run
         state = self._state
         if state.phase in {Phase.IDLE, Phase.DONE}:
-            return self._start(self._prepared_from_queue) if state.queue else None
+            if state.queue:
+                self._follow(state.queue[0])
+            return self._run
         event = RunResumed(reason="restart", unknown=self._on_unknown)
         if state.phase is Phase.SUSPENDED and not state.background:
             event = RunResumed(reason="answered")
@@ -153,17 +150,19 @@ class Session(SessionRuns[T]):
         Raises:
             UnsupportedControlError: The last run did not end with `stop_reason="error"`.
         """
+        active = await self._active()
         self._opened()
         stop = self._state.stop
-        if self._run is not None or stop is None or stop.reason != "error":
+        if active is not None or stop is None or stop.reason != "error":
             unsupported("retry", "the last run did not fail")
         return self._start(lambda publish: self._resumed(publish, RunResumed(reason="retry")))
 
     async def interrupt(self) -> None:
         """End the active run with what has come; returns when it has ended. None: does nothing."""
+        active = await self._active()
         self._opened()
-        if self._run is not None:
-            await self._run.interrupt()
+        if active is not None:
+            await active.interrupt()
         elif self._state.phase is Phase.SUSPENDED:
             await self._start(lambda publish: self._resumed(publish, Interrupted()))
 
@@ -180,14 +179,15 @@ class Session(SessionRuns[T]):
         Raises:
             UnsupportedControlError: No call of this id waits for that.
         """
-        entry = self._waits("resolve", call_id, {"approval", "decision", "question"})
+        await self._active()
+        entry = self._waits("resolve", call_id, _ANSWERED)
         if entry.waits_for == "question":
             questions = parse_questions(entry.call.arguments or {})
             given = check_answers(questions, answer)
-            return await self._answered(UserAnswered(call_id=call_id, answers=given))
+            return await self._answered("resolve", UserAnswered(call_id=call_id, answers=given))
         if isinstance(answer, dict):
             raise UsageError("An approval is answered with Allow(), Deny(message) or Defer().")
-        return await self._answered(decided(entry.call, answer))
+        return await self._answered("resolve", decided(entry.call, answer))
 
     async def send_tool_result(self, call_id: str, value: Any, is_error: bool = False) -> Run[T]:
         """Give the result of a deferred call: text, blocks, or anything JSON can hold.
@@ -195,10 +195,12 @@ class Session(SessionRuns[T]):
         Raises:
             UnsupportedControlError: No call of this id waits for its result.
         """
+        await self._active()
         entry = self._waits("send_tool_result", call_id, {"tool_result"})
         output = output_of(value, entry.call.name)
         message = ToolMessage(call_id, output.content, is_error or output.is_error)
-        return await self._answered(ToolEnded(name=entry.call.name, message=message))
+        ended = ToolEnded(name=entry.call.name, message=message)
+        return await self._answered("send_tool_result", ended)
 
     def _waits(self, control: str, call_id: str, kinds: set[str]) -> CallState:
         self._opened()
@@ -208,14 +210,20 @@ class Session(SessionRuns[T]):
             unsupported(control, f"call {call_id!r} does not wait for it; waiting: {waiting}")
         return entry
 
-    async def _answered(self, event: PermissionDecided | UserAnswered | ToolEnded) -> Run[T]:
-        if self._driver is not None and self._run is not None:
-            run = self._run
+    async def _answered(
+        self, control: str, event: PermissionDecided | UserAnswered | ToolEnded
+    ) -> Run[T]:
+        while (active := await self._active()) is not None and (driver := self._driver) is not None:
             try:
-                await self._driver.tell(event)
+                await driver.tell(event)
             except IllegalTransitionError:
-                unsupported("resolve", "the run has ended meanwhile")
-            return run
+                if not driver.over:
+                    unsupported(control, "it was answered meanwhile")
+            else:
+                return active
+        self._opened()
+        if self._state.phase is not Phase.SUSPENDED:
+            unsupported(control, "the run has ended meanwhile")
         return self._start(lambda publish: self._resumed(publish, RunResumed(), event))
 
     # ── settings ─────────────────────────────────────────────────────────────────────────────────

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -82,7 +81,10 @@ class SessionRuns(Generic[T]):
         self._client: AsyncVLLM | None = None
         self._driver: Driver | None = None
         self._run: Run[T] | None = None
-        self._waiting: deque[Run[T]] = deque()
+        # Runs of prompts that are queued, and what is set when it is their turn.
+        self._waiting: list[_Waiting[T]] = []
+        self._moved = asyncio.Event()
+        self._committing = asyncio.Lock()
         self._changes: list[StoredEvent] = []
         self._closing = False
 
@@ -102,6 +104,7 @@ class SessionRuns(Generic[T]):
             for event in await self._log.read():
                 self._state = evolve(self._state, event)
                 self._seq = event.seq or self._seq + 1
+            self._feeds.shown = self._seq
             self._client = await self._agent.opened(self._stack)
             self._background.listen(self._notified)
             await self._run_hooks("session_start", "resume" if self._seq else "startup")
@@ -129,7 +132,7 @@ class SessionRuns(Generic[T]):
         if self._run is not None:
             await self._run.aclose()
         for waiting in self._waiting:
-            await waiting.aclose()
+            await waiting.run.aclose()
         await self._background.aclose()
         await self._run_hooks("session_end", "close")
         await self._flush()
@@ -158,18 +161,30 @@ class SessionRuns(Generic[T]):
         return self._log
 
     def _start(self, prepare: _Prepare) -> Run[T]:
-        run = self._new_run(prepare)
+        run = self._run = self._new_run(prepare)
         run.begin()
         return run
 
-    def _new_run(self, prepare: _Prepare) -> Run[T]:
+    def _wait(self, message: UserMessage) -> Run[T]:
+        """Give the run of a queued prompt; whoever reads it early waits for its turn."""
+        turn = asyncio.Event()
+        run = self._new_run(self._prepared_from_queue, turn)
+        self._waiting.append(_Waiting(message, run, turn))
+        return run
+
+    def _new_run(self, prepare: _Prepare, turn: asyncio.Event | None = None) -> Run[T]:
         run: Run[T] | None = None
 
         async def begin(publish: Publish) -> tuple[Driver, list[StoredEvent]]:
             self._opened()
-            if self._run is not None:
-                raise UsageError("The session has an active run; send(…) says when another begins.")
-            self._run = run
+            if turn is not None:
+                await turn.wait()
+            elif self._run is not run:
+                if await self._active() is not None:
+                    raise UsageError(
+                        "The session has an active run; send(…) says when another begins."
+                    )
+                self._run = run
             await load()
             return await prepare(publish)
 
@@ -182,13 +197,36 @@ class SessionRuns(Generic[T]):
 
     def _ended(self) -> None:
         if self._driver is not None:
+            self._driver.end()
             self._state, self._seq = self._driver.state, self._driver.seq
         self._driver = self._run = None
+        self._moved.set()
         self._background.listen(self._notified)
         if self._closing or self._state.phase is not Phase.DONE or not self._state.queue:
             return
-        following = self._waiting.popleft() if self._waiting else None
-        (following or self._new_run(self._prepared_from_queue)).begin()
+        self._follow(self._state.queue[0])
+
+    def _follow(self, message: UserMessage) -> None:
+        """Begin the run of the prompt that is next; one that nobody can read, if need be."""
+        following = next((each for each in self._waiting if each.message is message), None)
+        if following is not None:
+            self._waiting.remove(following)
+        if following is None or following.run.closed:
+            self._start(self._prepared_from_queue)
+            return
+        self._run = following.run
+        following.turn.set()
+        following.run.begin()
+
+    async def _active(self) -> Run[T] | None:
+        """Give the active run, once it can be spoken to; `None` if there is none.
+
+        What is said to a run that is just beginning, or just over, waits for that moment.
+        """
+        while self._run is not None and (self._driver is None or self._driver.over):
+            self._moved.clear()
+            await self._moved.wait()
+        return self._run
 
     def _driver_for(self, publish: Publish) -> Driver:
         from vllm_agent_sdk.agent.driver import Driver
@@ -221,10 +259,8 @@ class SessionRuns(Generic[T]):
             raise UsageError(
                 "The session has an unfinished run: resume() takes it up, interrupt() ends it."
             )
-        await self._flush()
-        self._driver = self._driver_for(publish)
-        events = await opening(self._agent, self._driver, message, history=[], queued=queued)
-        return self._driver, events
+        driver = await self._drive(publish)
+        return driver, await opening(self._agent, driver, message, history=[], queued=queued)
 
     async def _prepared_from_queue(self, publish: Publish) -> tuple[Driver, list[StoredEvent]]:
         return await self._prepared(publish, self._state.queue[0], queued=True)
@@ -232,9 +268,14 @@ class SessionRuns(Generic[T]):
     async def _resumed(
         self, publish: Publish, *events: StoredEvent
     ) -> tuple[Driver, list[StoredEvent]]:
+        return await self._drive(publish), list(events)
+
+    async def _drive(self, publish: Publish) -> Driver:
         await self._flush()
-        self._driver = self._driver_for(publish)
-        return self._driver, list(events)
+        driver = self._driver = self._driver_for(publish)
+        self._background.listen(None)  # what ends from here on is told to the run
+        self._moved.set()
+        return driver
 
     # ── events between runs ──────────────────────────────────────────────────────────────────────
 
@@ -245,14 +286,15 @@ class SessionRuns(Generic[T]):
     async def _commit(self, *events: StoredEvent) -> None:
         if not events or self._log is None:
             return
-        state = self._state
-        for number, event in enumerate(events, self._seq + 1):
-            stamp(event, "", self._agent.name or "main", time.time(), number)
-            state = evolve(state, event)
-        await self._log.append(*events)
-        self._state, self._seq = state, self._seq + len(events)
-        for event in events:
-            self._feeds.put(event)
+        async with self._committing:
+            state = self._state
+            for number, event in enumerate(events, self._seq + 1):
+                stamp(event, "", self._agent.name or "main", time.time(), number)
+                state = evolve(state, event)
+            await self._log.append(*events)
+            self._state, self._seq = state, self._seq + len(events)
+            for event in events:
+                self._feeds.put(event)
 
     def _notified(self, event: StoredEvent) -> None:
         """A background task has ended while no run is active: the next one is told."""
@@ -268,6 +310,15 @@ class SessionRuns(Generic[T]):
 
 
 _Prepare = Callable[[Publish], Awaitable[tuple["Driver", list[StoredEvent]]]]
+
+
+class _Waiting(Generic[T]):
+    """A run whose prompt is queued."""
+
+    def __init__(self, message: UserMessage, run: Run[T], turn: asyncio.Event) -> None:
+        self.message = message
+        self.run = run
+        self.turn = turn
 
 
 def unsupported(control: str, reason: str) -> NoReturn:
