@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.agent.tools import (
         tool,
     )
+    from vllm_agent_sdk.agent.toolset import (
+        Toolset,
+    )
     from vllm_agent_sdk.client.streams import (
         ChatChunkStream, ChatStream,
     )
@@ -51,11 +54,14 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.types.chat import (
         ChatCompletion, ChatCompletionChunk, ChatDefaults, ChatParams, CompletionUsage,
     )
+    from vllm_agent_sdk.types.checkpoints import (
+        Checkpoint, Checkpoints, FileChange, RewindPlan,
+    )
     from vllm_agent_sdk.types.events import (
         Checkpointed, ChoiceFinished, Compacted, Finished, HookRan, Interrupted, MessageAdded,
         ModelEnded, ModelStarted, Notice, PermissionAsked, PermissionDecided, ReasoningDelta,
-        RefusalDelta, RunEnded, RunEvent, RunResumed, RunStarted, RunSuspended, SettingsChanged,
-        StreamEvent, SubagentEnded, SubagentStarted, TextDelta, Timing, ToolCallDelta,
+        RefusalDelta, Rewound, RunEnded, RunEvent, RunResumed, RunStarted, RunSuspended,
+        SettingsChanged, StreamEvent, SubagentEnded, SubagentStarted, TextDelta, ToolCallDelta,
         ToolCallReady, ToolEnded, ToolProgress, ToolStarted, TurnStarted, UsageUpdated,
         UserAnswered, UserAsked,
     )
@@ -87,6 +93,9 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.types.server import (
         ModelInfo, ModelList, TokenizeReply,
     )
+    from vllm_agent_sdk.types.timing import (
+        Timing,
+    )
     from vllm_agent_sdk.types.tools import (
         RunContext, ToolOutput, ToolSpec,
     )
@@ -106,6 +115,9 @@ _MODULES = {
     ),
     "agent.tools": (
         "tool",
+    ),
+    "agent.toolset": (
+        "Toolset",
     ),
     "client.streams": (
         "ChatChunkStream", "ChatStream",
@@ -131,14 +143,17 @@ _MODULES = {
     "types.chat": (
         "ChatCompletion", "ChatCompletionChunk", "ChatDefaults", "ChatParams", "CompletionUsage",
     ),
+    "types.checkpoints": (
+        "Checkpoint", "Checkpoints", "FileChange", "RewindPlan",
+    ),
     "types.events": (
         "Checkpointed", "ChoiceFinished", "Compacted", "Finished", "HookRan", "Interrupted",
         "MessageAdded", "ModelEnded", "ModelStarted", "Notice", "PermissionAsked",
-        "PermissionDecided", "ReasoningDelta", "RefusalDelta", "RunEnded", "RunEvent",
+        "PermissionDecided", "ReasoningDelta", "RefusalDelta", "Rewound", "RunEnded", "RunEvent",
         "RunResumed", "RunStarted", "RunSuspended", "SettingsChanged", "StreamEvent",
-        "SubagentEnded", "SubagentStarted", "TextDelta", "Timing", "ToolCallDelta",
-        "ToolCallReady", "ToolEnded", "ToolProgress", "ToolStarted", "TurnStarted",
-        "UsageUpdated", "UserAnswered", "UserAsked",
+        "SubagentEnded", "SubagentStarted", "TextDelta", "ToolCallDelta", "ToolCallReady",
+        "ToolEnded", "ToolProgress", "ToolStarted", "TurnStarted", "UsageUpdated", "UserAnswered",
+        "UserAsked",
     ),
     "types.hooks": (
         "AddContext", "Ask", "Block", "Continue", "HookEvent", "Hooks", "Matcher", "Rewrite",
@@ -171,6 +186,9 @@ _MODULES = {
     "types.server": (
         "ModelInfo", "ModelList", "TokenizeReply",
     ),
+    "types.timing": (
+        "Timing",
+    ),
     "types.tools": (
         "RunContext", "ToolOutput", "ToolSpec",
     ),
@@ -180,31 +198,32 @@ __all__ = [
     "AddContext", "Agent", "Allow", "Ask", "AssistantMessage", "AsyncVLLM", "AudioBlock",
     "AuthenticationError", "BadRequestError", "Block", "Breaker", "BudgetExceededError",
     "ChatChunkStream", "ChatCompletion", "ChatCompletionChunk", "ChatDefaults", "ChatParams",
-    "ChatStream", "CheckpointNotFoundError", "Checkpointed", "ChoiceFinished", "CircuitOpenError",
-    "ClientClosedError", "Compacted", "CompletionUsage", "ConflictError", "ConnectError",
-    "ConnectTimeoutError", "ConstraintIgnoredError", "ContentBlock", "Context",
-    "ContextLengthError", "Continue", "Defer", "Deny", "EngineDeadError", "ErrorInfo",
-    "FileBlock", "Finished", "FirstTokenTimeoutError", "HTTPOptions", "HookError", "HookEvent",
-    "HookRan", "Hooks", "IdleTimeoutError", "ImageBlock", "InternalServerError", "Interrupted",
-    "Limits", "LocalServerError", "MCPError", "Matcher", "Message", "MessageAdded", "ModelEnded",
+    "ChatStream", "Checkpoint", "CheckpointNotFoundError", "Checkpointed", "Checkpoints",
+    "ChoiceFinished", "CircuitOpenError", "ClientClosedError", "Compacted", "CompletionUsage",
+    "ConflictError", "ConnectError", "ConnectTimeoutError", "ConstraintIgnoredError",
+    "ContentBlock", "Context", "ContextLengthError", "Continue", "Defer", "Deny",
+    "EngineDeadError", "ErrorInfo", "FileBlock", "FileChange", "Finished",
+    "FirstTokenTimeoutError", "HTTPOptions", "HookError", "HookEvent", "HookRan", "Hooks",
+    "IdleTimeoutError", "ImageBlock", "InternalServerError", "Interrupted", "Limits",
+    "LocalServerError", "MCPError", "Matcher", "Message", "MessageAdded", "ModelEnded",
     "ModelInfo", "ModelList", "ModelNotFoundError", "ModelStarted", "NotFoundError",
     "NotImplementedByModelError", "Notice", "OutputError", "OutputStalledError",
     "OutputValidationError", "Pending", "PermissionAsked", "PermissionDecided",
     "PermissionDeniedError", "Permissions", "Price", "Prompt", "ProtocolError", "Question",
     "RateLimitError", "ReasoningBlock", "ReasoningDelta", "RefusalDelta", "RetryPolicy",
-    "Rewrite", "RewriteOutput", "Run", "RunContext", "RunEnded", "RunError", "RunEvent",
-    "RunResult", "RunResumed", "RunStarted", "RunSuspended", "Sampling", "SchemaError",
-    "ServerError", "ServerOverloadedError", "Session", "SessionError", "SessionLockedError",
-    "SessionNotFoundError", "SettingsChanged", "Stop", "StopReason", "StoreError", "StreamError",
-    "StreamEvent", "StreamFailedError", "StreamTruncatedError", "SubagentEnded",
-    "SubagentStarted", "SystemMessage", "TextBlock", "TextDelta", "Timeout", "Timing",
-    "TokenizeReply", "Tool", "ToolArgumentsError", "ToolCall", "ToolCallDelta",
+    "RewindPlan", "Rewound", "Rewrite", "RewriteOutput", "Run", "RunContext", "RunEnded",
+    "RunError", "RunEvent", "RunResult", "RunResumed", "RunStarted", "RunSuspended", "Sampling",
+    "SchemaError", "ServerError", "ServerOverloadedError", "Session", "SessionError",
+    "SessionLockedError", "SessionNotFoundError", "SettingsChanged", "Stop", "StopReason",
+    "StoreError", "StreamError", "StreamEvent", "StreamFailedError", "StreamTruncatedError",
+    "SubagentEnded", "SubagentStarted", "SystemMessage", "TextBlock", "TextDelta", "Timeout",
+    "Timing", "TokenizeReply", "Tool", "ToolArgumentsError", "ToolCall", "ToolCallDelta",
     "ToolCallMissingError", "ToolCallReady", "ToolDeniedError", "ToolEnded", "ToolError",
-    "ToolMessage", "ToolOutput", "ToolProgress", "ToolSpec", "ToolStarted", "TotalTimeoutError",
-    "TransportError", "TurnStarted", "UnprocessableEntityError", "UnsupportedByServerError",
-    "UnsupportedControlError", "UnsupportedHookOutputError", "Usage", "UsageError",
-    "UsageUpdated", "UserAnswered", "UserAsked", "UserMessage", "VLLMError", "VideoBlock",
-    "json_schema", "query", "tool",
+    "ToolMessage", "ToolOutput", "ToolProgress", "ToolSpec", "ToolStarted", "Toolset",
+    "TotalTimeoutError", "TransportError", "TurnStarted", "UnprocessableEntityError",
+    "UnsupportedByServerError", "UnsupportedControlError", "UnsupportedHookOutputError", "Usage",
+    "UsageError", "UsageUpdated", "UserAnswered", "UserAsked", "UserMessage", "VLLMError",
+    "VideoBlock", "json_schema", "query", "tool",
 ]
 # fmt: on
 

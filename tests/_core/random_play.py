@@ -19,6 +19,7 @@ from vllm_agent_sdk._core.effects import (
     RunTool,
     Say,
     Suspend,
+    TakeCheckpoint,
     compactable,
     effects,
 )
@@ -26,6 +27,7 @@ from vllm_agent_sdk._core.run import evolve
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL, CallStatus, Phase, State
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.events import (
+    Checkpointed,
     Compacted,
     HookRan,
     Interrupted,
@@ -35,6 +37,7 @@ from vllm_agent_sdk.types.events import (
     Notice,
     PermissionAsked,
     PermissionDecided,
+    Rewound,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -76,7 +79,7 @@ from vllm_agent_sdk.types.tools import ToolSpec
 from .play import Play, call, said
 
 SPECS = [
-    ToolSpec(name="get"),
+    ToolSpec(name="get", edits_files=("path",)),
     ToolSpec(name="look", read_only=True),
     ToolSpec(name="alone", serial=True),
     ToolSpec(name="wipe", destructive=True),
@@ -143,6 +146,7 @@ def start(pick: random.Random, number: int) -> RunStarted:
         context=Context(keep_last=pick.randint(0, 3), strategy=pick.choice(["summarise", "off"])),
         window=pick.choice([None, 100]),
         prices=pick.choice([{}, {"*": Price(input=1, output=1)}]),
+        checkpoints=pick.choice([None, "tools", "turn"]),
     )
 
 
@@ -286,6 +290,15 @@ class RandomPlay(Play):
         if self.state.phase is Phase.DONE and messages and pick.random() < 0.3:
             error = pick.choice([None, ErrorInfo("OutputError", "cut")])
             self.add(Compacted(0 if error else messages, "sum", Usage(3, 3, requests=1), error))
+        if self.state.phase is Phase.DONE and len(self.state.checkpoints) and pick.random() < 0.3:
+            self.rewind()
+
+    def rewind(self) -> None:
+        """Go back to a checkpoint, having taken another."""
+        pick = self.pick
+        self.add(Checkpointed("undo", "s", 3))
+        to = pick.choice(self.state.checkpoints.since(0)).event.checkpoint
+        self.add(Rewound(to, conversation=pick.random() < 0.7))
 
     def end_background(self) -> None:
         """A background task ends."""
@@ -377,6 +390,10 @@ class RandomPlay(Play):
         match effect:
             case RunTool(call=made, spec=spec):
                 self.run_one(made, spec)
+            case TakeCheckpoint():
+                error = self.pick.choice([None, None, ErrorInfo("StoreError", "full")])
+                name = f"c{len(self.state.checkpoints)}"
+                self.add(Checkpointed(name, "s", 0 if error else 3, {}, error))
             case Answer(call=made, message=message):
                 self.add(ToolEnded(made.name, message, executed=False))
             case Say(message=message, when=when):

@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("batch",),
     ("transport",),
     ("telemetry.otel",),
-    ("telemetry", "telemetry.recorder", "sessions.store"),
+    ("telemetry", "telemetry.recorder", "sessions.store", "sessions.tree"),
     ("_core",),
     ("types",),
     ("_portal",),

@@ -35,6 +35,7 @@ RULES: dict[str, Rule] = {
     "multidict": Rule(("transport.http",)),
     "jsonschema_rs": Rule(("_core.schema", "_core.schema*"), deferred=True),
     # Extras.
+    "pathspec": Rule(("sessions.tree",), deferred=True),
     "mcp": Rule(("mcp", "mcp.*"), one=False, deferred=True),
     "opentelemetry": Rule(("telemetry.otel", "telemetry.otel.*"), one=False),
     "prometheus_client": Rule(("telemetry.otel", "telemetry.prometheus"), deferred=True),

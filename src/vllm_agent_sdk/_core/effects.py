@@ -133,6 +133,18 @@ class RunTool:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeCheckpoint:
+    """Keep the files as they are (`Checkpointed`)."""
+
+    turn: int
+
+    @property
+    def id(self) -> str:
+        """The effect's stable id."""
+        return f"checkpoint-{self.turn}"
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Answer a call without running it (`ToolEnded`)."""
 
@@ -202,6 +214,7 @@ Effect: TypeAlias = (
     | AskPermission
     | AskUser
     | RunTool
+    | TakeCheckpoint
     | Answer
     | Say
     | ChangeSetting
@@ -260,6 +273,8 @@ def _preparing(state: State) -> tuple[Effect, ...]:
         return (ChangeSetting(state.change, state.turn),)
     if waits_for_background(state) or not len(state.history):
         return ()
+    if state.started.checkpoints == "turn" and state.checkpointed <= state.turn:
+        return (TakeCheckpoint(state.turn + 1),)
     return (BeginTurn(state.turn + 1),)
 
 
@@ -342,6 +357,10 @@ def _tools(state: State) -> tuple[Effect, ...]:
         if entry.spec is None or entry.status is not CallStatus.ALLOWED:
             continue
         if room <= 0 or (entry.spec.serial and chosen):
+            break
+        before_edits = state.started.checkpoints == "tools" and state.checkpointed < state.turn
+        if before_edits and entry.spec.edits_files:
+            chosen.append(TakeCheckpoint(state.turn))
             break
         chosen.append(_running(entry))
         room -= 1

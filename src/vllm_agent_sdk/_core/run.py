@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm_agent_sdk._core import run_calls as calls
+from vllm_agent_sdk._core import run_checkpoints as checkpoints
 from vllm_agent_sdk._core import run_model as model
 from vllm_agent_sdk._core import run_results as results
 from vllm_agent_sdk._core.effects import call_hooks, effects, waits_for_background
@@ -38,6 +39,7 @@ from vllm_agent_sdk.types.events import (
     Notice,
     PermissionAsked,
     PermissionDecided,
+    Rewound,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -96,6 +98,8 @@ def _run_started(state: State, event: RunStarted) -> State:
         queue=state.queue,
         background=state.background,
         outputs=state.outputs,
+        checkpoints=state.checkpoints,
+        edits=state.edits,
         turn_mode=event.turn_mode,
         dialect=event.dialect,
         window=event.window,
@@ -309,7 +313,7 @@ _ACTIVE = (_PREPARING, _COMPACTING, _MODEL, _GATING, _TOOLS)
 _WORKING = (_GATING, _TOOLS)
 
 #: What the machine does not act on.
-_UNHEARD = (Notice, Checkpointed, SubagentStarted)
+_UNHEARD = (Notice, SubagentStarted)
 #: What may still come when `stop` is set.
 _AFTER_STOP = (RunEnded, MessageAdded, SettingsChanged, SubagentEnded)
 
@@ -350,6 +354,8 @@ _ROWS: tuple[_Row, ...] = (
     (ToolEnded, (_GATING,), calls.tool_ended, (None,)),
     (ToolEnded, (_TOOLS,), calls.tool_ended, (None, _PREPARING)),
     (SubagentEnded, (*_ACTIVE, _SUSPENDED, _DONE), calls.subagent_ended, (None,)),
+    (Checkpointed, (_PREPARING, *_WORKING, _DONE), checkpoints.checkpointed, (None,)),
+    (Rewound, (_DONE,), checkpoints.rewound, (None,)),
     (Interrupted, _ACTIVE, _interrupted, (None,)),
     (Interrupted, (_SUSPENDED,), _interrupted, (_TOOLS,)),
     (RunSuspended, (_TOOLS,), _run_suspended, (_SUSPENDED,)),

@@ -9,6 +9,7 @@ from typing import Any
 
 from vllm_agent_sdk._core.effects import call_hooks
 from vllm_agent_sdk._core.policy import decide, denied
+from vllm_agent_sdk._core.run_checkpoints import edits_noted
 from vllm_agent_sdk._core.run_state import (
     ANSWER_TOOL,
     CallState,
@@ -263,6 +264,7 @@ def tool_started(state: State, event: ToolStarted) -> State:
     entry = _entry(state, event.call.id)
     if entry.status not in {CallStatus.ALLOWED, CallStatus.RUNNING}:
         raise IllegalTransitionError(f"{event.call.id} is {entry.status}: it may not start")
+    state = edits_noted(state, entry)
     if entry.spec is not None and entry.spec.deferred:
         return state.with_call(event.call.id, status=CallStatus.WAITING, waits_for="tool_result")
     return state.with_call(event.call.id, status=CallStatus.RUNNING)

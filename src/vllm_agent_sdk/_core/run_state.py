@@ -10,7 +10,7 @@ from vllm_agent_sdk._core.log import Log
 from vllm_agent_sdk._core.read_back import Whole
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.context import CacheTurn, Prefix
-from vllm_agent_sdk.types.events import RunStarted
+from vllm_agent_sdk.types.events import Checkpointed, RunStarted
 from vllm_agent_sdk.types.hooks import HookSpec
 from vllm_agent_sdk.types.messages import Message, ToolCall, ToolMessage, UserMessage
 from vllm_agent_sdk.types.permissions import PermissionRule, PermissionRules
@@ -36,7 +36,9 @@ __all__ = [
     "CallState",
     "CallStatus",
     "Change",
+    "Edit",
     "IllegalTransitionError",
+    "Moment",
     "Phase",
     "State",
     "Stop",
@@ -127,6 +129,36 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """A checkpoint: where the conversation stood, and what was kept of the files.
+
+    Attributes:
+        event: What says so.
+        turn: The turn before which it was taken.
+        history: The conversation at the beginning of that turn.
+    """
+
+    event: Checkpointed
+    turn: int
+    history: Log[Message]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A call of a tool that edits files.
+
+    Attributes:
+        checkpoint: The newest checkpoint before it.
+        spec: The tool.
+        call: The call.
+    """
+
+    checkpoint: str
+    spec: ToolSpec
+    call: ToolCall
+
+
+@dataclass(frozen=True)
 class State:
     """A run at one moment, and what a session keeps between its runs.
 
@@ -145,6 +177,9 @@ class State:
         context: What hooks want the model to know after the results of this turn.
         executed: The names of the tools that ran, in order.
         outputs: Results of which the model was shown the beginning only.
+        checkpoints: The checkpoints of the session, in order.
+        checkpointed: The last turn of the run that has one.
+        edits: The calls of tools that edit files, where there are checkpoints.
         last_call: Name and canonical arguments of the last call.
         repeats: How often in a row it was made.
         invalid_in_row: Turns in a row in which no call, or no output, was valid.
@@ -197,6 +232,9 @@ class State:
     context: tuple[str, ...] = ()
     executed: Log[str] = field(default_factory=Log[str])
     outputs: Log[Whole] = field(default_factory=Log[Whole])
+    checkpoints: Log[Moment] = field(default_factory=Log[Moment])
+    checkpointed: int = 0
+    edits: Log[Edit] = field(default_factory=Log[Edit])
     usage_by_turn: Log[Usage] = field(default_factory=Log[Usage])
     usage_by_model: tuple[tuple[str, Usage], ...] = ()
     total_tokens: int = 0

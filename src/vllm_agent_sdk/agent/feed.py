@@ -16,8 +16,8 @@ from vllm_agent_sdk.types.events import (
     RunSuspended,
     TextDelta,
     ToolCallDelta,
-    joined,
 )
+from vllm_agent_sdk.types.joined import joined
 
 __all__ = ["EventFeed", "Feeds"]
 

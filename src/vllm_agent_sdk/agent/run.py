@@ -21,8 +21,8 @@ from vllm_agent_sdk.types.events import (
     StoredEvent,
     TextDelta,
     ToolCallDelta,
-    joined,
 )
+from vllm_agent_sdk.types.joined import joined
 from vllm_agent_sdk.types.results import RunResult
 
 __all__ = ["Drives", "Run", "Start", "load"]

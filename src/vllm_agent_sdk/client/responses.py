@@ -28,7 +28,6 @@ from vllm_agent_sdk.errors import (
     VLLMError,
 )
 from vllm_agent_sdk.transport.pipeline import Call, OpenStream
-from vllm_agent_sdk.types.events import Timing
 from vllm_agent_sdk.types.options import Timeout
 from vllm_agent_sdk.types.responses import Finished, Response, ResponseParams, decode_response
 from vllm_agent_sdk.types.responses_events import (
@@ -46,6 +45,7 @@ from vllm_agent_sdk.types.responses_events import (
     decode_event,
 )
 from vllm_agent_sdk.types.responses_items import InputItem
+from vllm_agent_sdk.types.timing import Timing
 
 __all__ = ["ResponseStream", "ResponseTextDeltas", "Responses"]
 

@@ -39,9 +39,9 @@ from vllm_agent_sdk.types.events import (
     Finished,
     ReasoningDelta,
     TextDelta,
-    Timing,
     ToolCallDelta,
 )
+from vllm_agent_sdk.types.timing import Timing
 
 __all__ = ["ChatChunkStream", "ChatStream", "EventStream", "Opening", "TextDeltas", "WireStream"]
 
@@ -218,6 +218,7 @@ class WireStream(Generic[Item, Reply]):
         """Read once; what comes of it is in `_ready`, `_completion` or `_failure`."""
         try:
             data = await stream.receive()
+            stream.arrived()
             if not data:
                 self._end()
                 return

@@ -11,19 +11,21 @@ and JSON both ways (`type` tells them apart); `match` works on the class.
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias
 
 import msgspec
 from typing_extensions import TypeVar
 
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import ChatCompletion, CompletionUsage
+from vllm_agent_sdk.types.checkpoints import FileChange
 from vllm_agent_sdk.types.context import Prefix
 from vllm_agent_sdk.types.hooks import HookOutput, HookSpec
 from vllm_agent_sdk.types.messages import AssistantMessage, Message, ToolCall, ToolMessage
 from vllm_agent_sdk.types.options import Context, Limits, Price
 from vllm_agent_sdk.types.permissions import PermissionRules
 from vllm_agent_sdk.types.results import ErrorInfo, Pending, RunResult, Usage
+from vllm_agent_sdk.types.timing import Timing
 from vllm_agent_sdk.types.tools import ToolSpec
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "PermissionDecided",
     "ReasoningDelta",
     "RefusalDelta",
+    "Rewound",
     "RunEnded",
     "RunEvent",
     "RunResumed",
@@ -53,7 +56,6 @@ __all__ = [
     "SubagentEnded",
     "SubagentStarted",
     "TextDelta",
-    "Timing",
     "ToolCallDelta",
     "ToolCallReady",
     "ToolEnded",
@@ -85,23 +87,6 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_d
     seq: int | None = None
     time: float | None = None
     agent_id: str | None = None
-
-
-class Timing(msgspec.Struct, frozen=True):
-    """How long a stream took, by a monotonic clock of ours.
-
-    Attributes:
-        first_token_s: From the call to the first text, reasoning or call, in seconds.
-        total_s: From the call to the end.
-        tokens_per_s: Output tokens after the first, by the time after it; `None` where the server
-            sent no usage or fewer than two tokens.
-        chunks: Chunks of the stream.
-    """
-
-    first_token_s: float | None
-    total_s: float
-    tokens_per_s: float | None
-    chunks: int
 
 
 # ── deltas ───────────────────────────────────────────────────────────────────────────────────────
@@ -211,6 +196,7 @@ class RunStarted(StoredEvent, frozen=True, tag="run_started"):
         context: When older messages are summarised.
         window: Tokens the model can read and write in one call, as far as known.
         prices: By model; `"*"` is for all others.
+        checkpoints: When the files are kept, where they are.
     """
 
     agent: str | None = None
@@ -234,6 +220,7 @@ class RunStarted(StoredEvent, frozen=True, tag="run_started"):
     context: Context = msgspec.field(default_factory=Context)
     window: int | None = None
     prices: dict[str, Price] = {}
+    checkpoints: Literal["tools", "turn"] | None = None
 
 
 class MessageAdded(StoredEvent, frozen=True, tag="message_added"):
@@ -446,9 +433,38 @@ class SubagentEnded(StoredEvent, frozen=True, tag="subagent_ended"):
 
 
 class Checkpointed(StoredEvent, frozen=True, tag="checkpointed"):
-    """The files were kept as they are."""
+    """The files were kept as they are, to be gone back to by `session.rewind`.
+
+    Attributes:
+        checkpoint: What `rewind` takes.
+        session_id: The session with whose checkpoints the files are: another than this one in a
+            fork.
+        files: How many files.
+        left_out: Files that were not kept, with the reason.
+        error: Why none were: the conversation can be rewound all the same.
+    """
 
     checkpoint: str
+    session_id: str = ""
+    files: int = 0
+    left_out: dict[str, str] = {}
+    error: ErrorInfo | None = None
+
+
+class Rewound(StoredEvent, frozen=True, tag="rewound"):
+    """A session went back to a checkpoint.
+
+    Attributes:
+        checkpoint: Which.
+        conversation: Whether the conversation goes on from there.
+        files: What was done with which file.
+        undo: The checkpoint that was taken just before.
+    """
+
+    checkpoint: str
+    conversation: bool = True
+    files: list[FileChange] = []
+    undo: str | None = None
 
 
 class SettingsChanged(StoredEvent, frozen=True, tag="settings_changed"):
@@ -531,6 +547,7 @@ RunEvent: TypeAlias = (
     | SubagentStarted
     | SubagentEnded
     | Checkpointed
+    | Rewound
     | SettingsChanged
     | Interrupted
     | Notice
@@ -538,27 +555,6 @@ RunEvent: TypeAlias = (
     | RunResumed
     | RunEnded
 )
-
-
-def joined(first: object, second: object) -> RunEvent | None:
-    """Join two deltas of one kind, choice, agent and call; `None` where they cannot be."""
-    match first, second:
-        case (TextDelta() as a, TextDelta() as b) if _same(a, b):
-            return msgspec.structs.replace(b, text=a.text + b.text)
-        case (ReasoningDelta() as a, ReasoningDelta() as b) if _same(a, b):
-            return msgspec.structs.replace(b, text=a.text + b.text)
-        case (ToolCallDelta() as a, ToolCallDelta() as b) if _same(a, b) and a.index == b.index:
-            if b.id is None and b.name is None:
-                return msgspec.structs.replace(a, arguments=a.arguments + b.arguments)
-    return None
-
-
-def _same(
-    first: TextDelta | ReasoningDelta | ToolCallDelta,
-    second: TextDelta | ReasoningDelta | ToolCallDelta,
-) -> bool:
-    same_run = first.run_id == second.run_id and first.agent_id == second.agent_id
-    return same_run and first.choice == second.choice
 
 
 _decoder: list[msgspec.json.Decoder[RunEvent]] = []

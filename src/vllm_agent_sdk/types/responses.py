@@ -13,7 +13,6 @@ from typing import Any, Literal
 import msgspec
 
 from vllm_agent_sdk.types import _codec
-from vllm_agent_sdk.types.events import Timing
 from vllm_agent_sdk.types.messages import (
     AssistantMessage,
     ContentBlock,
@@ -24,6 +23,7 @@ from vllm_agent_sdk.types.messages import (
 from vllm_agent_sdk.types.reply import WireReply
 from vllm_agent_sdk.types.request_fields import CallKeywords, CommonFields
 from vllm_agent_sdk.types.responses_items import ResponseItem
+from vllm_agent_sdk.types.timing import Timing
 
 __all__ = [
     "Finished",
