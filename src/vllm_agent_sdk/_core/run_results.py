@@ -61,7 +61,9 @@ def background_ended(
     call = next((call for known, call in state.background if known == task), None)
     rest = tuple(entry for entry in state.background if entry[0] != task)
     state = replace(state, background=rest)
-    spec = None if call is None else state.spec(call.name)
+    # It may be hidden by now, or the run another one.
+    known = (*state.tools, *state.started.tools)
+    spec = next((tool for tool in known if call is not None and tool.name == call.name), None)
     limit = None if spec is None else spec.max_output
     if task is None or limit is None or len(message.text) <= limit:
         return state, message

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from vllm_agent_sdk.agent.tool_results import error_text
 from vllm_agent_sdk.types.events import MessageAdded, StoredEvent, ToolEnded
-from vllm_agent_sdk.types.messages import ToolCall, UserMessage
+from vllm_agent_sdk.types.messages import ContentBlock, TextBlock, ToolCall, UserMessage
 
 __all__ = ["Background"]
 
@@ -68,14 +69,17 @@ class Background:
         self, task_id: str, call: ToolCall, task: asyncio.Task[ToolEnded], threaded: bool
     ) -> None:
         self._tasks.pop(task_id, None)
+        said = f"[The background task {task_id} of {call.name} has ended.]\n"
+        content: str | list[ContentBlock]
         if task.cancelled():
-            text = "It was stopped; what it had done until then is unknown."
+            content = f"{said}It was stopped; what it had done until then is unknown."
             if threaded:
-                text = "It was to stop: outcome unknown (still running)."
+                content = f"{said}It was to stop: outcome unknown (still running)."
         elif (error := task.exception()) is not None:
-            text = f"It failed: {type(error).__name__}: {error}"
+            content = f"{said}It failed: {error_text(error)}"
         else:
             message = task.result().message
-            text = f"It failed: {message.text}" if message.is_error else message.text
-        said = f"[The background task {task_id} of {call.name} has ended.]\n{text}"
-        self.tell(MessageAdded(message=UserMessage(said), when="notification", task=task_id))
+            said = f"{said}It failed: " if message.is_error else said
+            given = message.content
+            content = said + given if isinstance(given, str) else [TextBlock(said), *given]
+        self.tell(MessageAdded(message=UserMessage(content), when="notification", task=task_id))

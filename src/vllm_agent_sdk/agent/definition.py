@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, overload
 
 from typing_extensions import TypeForm, TypeVar
 
+from vllm_agent_sdk.agent.definition_check import check, checked_history
 from vllm_agent_sdk.agent.mode import Learnt
 from vllm_agent_sdk.agent.prompts import PromptRuns, Prompts
 from vllm_agent_sdk.agent.run import Run, Start, load
-from vllm_agent_sdk.agent.toolset import check_tools
+from vllm_agent_sdk.agent.toolset import Offered, Toolset, given_tools
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.hooks import Hooks
 from vllm_agent_sdk.types.messages import (
     Message,
     Prompt,
-    SystemMessage,
     UserMessage,
     as_user_message,
 )
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.agent.blocking import BlockingRun, BlockingSession
     from vllm_agent_sdk.agent.driver import Driver
     from vllm_agent_sdk.agent.session import Session
+    from vllm_agent_sdk.agent.tool_function import FunctionTool
     from vllm_agent_sdk.sessions.store import SessionStore
     from vllm_agent_sdk.types.events import StoredEvent
 
@@ -42,15 +43,14 @@ __all__ = ["Agent"]
 Deps = TypeVar("Deps", default=None)
 T = TypeVar("T", default=str)
 
-_MODES = ("auto", "plain", "native", "required", "guided", "envelope")
-
 
 class _Own:
     """What an open agent owns, and what it has learnt; the one part of an agent that changes."""
 
-    __slots__ = ("client", "learnt", "output")
+    __slots__ = ("client", "learnt", "offered", "output")
 
     def __init__(self) -> None:
+        self.offered: dict[str, Offered] = {}
         self.client: AsyncVLLM | None = None
         self.learnt = Learnt()
         self.output: OutputType | None = None
@@ -65,10 +65,10 @@ class Agent(Generic[Deps, T]):
 
     Attributes:
         instructions: The system text.
-        tools: What the model can call: `@tool` functions, and whatever fulfils `Tool`.
+        tools: What the model can call: `@tool` functions, whatever fulfils `Tool`, and toolsets.
         model: The served model's name; unset: the client's, else the server's only one.
         client: An `AsyncVLLM`, a server's address, or nothing: the environment decides.
-        name: For logs and events.
+        name: For logs and events; without a slash, which is in the ids of subagents.
         description: What the agent is for.
         sampling: How tokens are chosen; unset fields are the server's defaults.
         limits: What a run may use.
@@ -97,7 +97,7 @@ class Agent(Generic[Deps, T]):
     """
 
     instructions: str | None = None
-    tools: Sequence[Tool[Any]] = ()
+    tools: Sequence[Tool[Any] | Toolset] = ()
     model: str | None = None
     client: AsyncVLLM | str | None = None
     name: str | None = None
@@ -121,23 +121,13 @@ class Agent(Generic[Deps, T]):
 
     def __post_init__(self) -> None:
         """Check what can be checked without a server."""
-        check_tools(self.tools)
-        if self.turn_mode not in _MODES:
-            raise UsageError(f"turn_mode={self.turn_mode!r}: give one of {', '.join(_MODES)}.")
+        self._own.offered = given_tools(self.tools)
+        check(self)
         if self.output is not str:
             # Made once here, so that a type that cannot be an output is told at once.
             from vllm_agent_sdk._core.output import OutputType
 
             self._own.output = OutputType.of(self.output)
-        if self.limits.max_cost is not None and not self.prices:
-            raise UsageError("Limits(max_cost=…) needs prices=: without them the cost is unknown.")
-        if self.tool_choice is not None and not self.tools:
-            raise UsageError("tool_choice= needs tools=.")
-        if self.client is not None and not isinstance(self.client, (AsyncVLLM, str)):
-            raise UsageError(
-                f"client= takes an AsyncVLLM or a server's address, not "
-                f"{type(self.client).__name__}."
-            )
 
     def with_(self, **changes: Any) -> Self:
         """Give a copy with some fields changed. Raises `UsageError` for an unknown field."""
@@ -148,6 +138,26 @@ class Agent(Generic[Deps, T]):
                 f"Agent has no field {unknown[0]!r}; it has {', '.join(sorted(known))}."
             )
         return replace(self, **changes)
+
+    def as_tool(
+        self, name: str | None = None, description: str | None = None, *, background: bool = False
+    ) -> FunctionTool[Any, Any, Any]:
+        """Give the agent as a tool of others: the model that calls it writes its prompt.
+
+        It runs with its own instructions, tools, model and limits; its server, its prices and who
+        answers its questions are the caller's where it names none itself.
+
+        Args:
+            name: The tool's name; the agent's.
+            description: What the calling model reads about it; the agent's.
+            background: Its call is answered at once, its answer comes later, as a message.
+
+        Raises:
+            UsageError: There is no name, or it cannot be a tool's.
+        """
+        from vllm_agent_sdk.agent.subagent import agent_tool
+
+        return agent_tool(self, name, description, background)
 
     async def __aenter__(self) -> Self:
         if self._own.client is None and not isinstance(self.client, AsyncVLLM):
@@ -224,14 +234,7 @@ class Agent(Generic[Deps, T]):
     ) -> RunResult[T]:
         """Run the agent to its end, blocking; in a running loop (a notebook) too.
 
-        It never raises for what the model or a tool did: the result has a `stop_reason`, and
-        `raise_for_error()`. Ctrl-C ends the run, and is raised.
-
-        Args:
-            prompt: Text, blocks, or a `UserMessage`; or an async iterator of these: each its own
-                run, with the conversation going on. The result is then the last run's.
-            history: What was said before: `result.messages` of an earlier run.
-            deps: What tools get as `ctx.deps`.
+        It takes what `run` takes, and raises as little. Ctrl-C ends the run, and is raised.
 
         Raises:
             UsageError: The call cannot work as it is; or `client=` is an `AsyncVLLM`, which belongs
@@ -306,10 +309,7 @@ class Agent(Generic[Deps, T]):
     ) -> BlockingSession[T]:
         """Give a conversation of several runs, blocking: `with agent.session_sync(…) as session`.
 
-        It takes what `session` takes.
-
-        Raises:
-            UsageError: As `session` and `run_sync` have it.
+        It takes what `session` takes, and raises what that and `run_sync` do.
         """
         from vllm_agent_sdk.agent.blocking import BlockingSession
 
@@ -334,13 +334,7 @@ class Agent(Generic[Deps, T]):
         return copy
 
     def _begin(self, prompt: Prompt | Prompts, history: Iterable[Message], deps: Any) -> Run[T]:
-        said = list(history)
-        for item in said:
-            if isinstance(item, SystemMessage) or not isinstance(item, Message):
-                raise UsageError(
-                    "history= takes the messages of earlier runs (result.messages), not "
-                    f"{type(item).__name__}; a system text goes into instructions=."
-                )
+        said = checked_history(history)
         if isinstance(prompt, AsyncIterable):
             return self._begin_all(prompt, said, deps)
         message = as_user_message(prompt)
@@ -387,6 +381,11 @@ class Agent(Generic[Deps, T]):
         if self.prices is None:
             return {}
         return {"*": self.prices} if isinstance(self.prices, Price) else dict(self.prices)
+
+    @property
+    def offered(self) -> Mapping[str, Offered]:
+        """The tools by name, those of toolsets and what reads on in long results among them."""
+        return self._own.offered
 
     @property
     def output_type(self) -> OutputType | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_agent_sdk._core.questions import QUESTION_TOOL
 from vllm_agent_sdk.agent.background import Background
 from vllm_agent_sdk.agent.mode import Choice, Learnt, choose_mode
-from vllm_agent_sdk.agent.toolset import check_tools
+from vllm_agent_sdk.agent.turns import TurnWriter
 from vllm_agent_sdk.agent.world import World
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import UsageError, VLLMError
@@ -40,11 +40,14 @@ def make_world(
     session_id: str | None = None,
     log: EventLog | None = None,
     background: Background | None = None,
+    writer: TurnWriter | None = None,
 ) -> World:
     """Give what a run of the agent acts on."""
     return World(
         client=client,
-        tools=check_tools(agent.tools),
+        tools={name: each.tool for name, each in agent.offered.items()},
+        offered=tuple(agent.offered.values()),
+        specs=tuple(specs(agent)),
         deps=deps,
         log=MemoryLog() if log is None else log,
         learnt=learnt,
@@ -57,12 +60,13 @@ def make_world(
         output=agent.output_type,
         streaming=agent.streaming,
         background=Background() if background is None else background,
+        writer=TurnWriter() if writer is None else writer,
     )
 
 
 def specs(agent: Agent[Any, Any]) -> list[ToolSpec]:
     """Give the specifications of what the model can call."""
-    own = [item.spec for item in agent.tools]
+    own = [each.tool.spec for each in agent.offered.values()]
     return own if agent.ask_user is None else [*own, QUESTION_TOOL]
 
 
@@ -89,7 +93,7 @@ async def opening(
         UsageError: The call cannot work as it is.
     """
     world = driver.world
-    tools = [] if agent.turn_mode == "plain" else specs(agent)
+    tools = [] if agent.turn_mode == "plain" else list(world.specs)
     said = MessageAdded(message=message, queued=queued)
     try:
         model = await world.client.resolve_model(agent.model)
@@ -141,6 +145,6 @@ def run_started(
         permissions=agent.permissions.rules(),
         hooks=[spec for spec, _ in agent.hooks.matchers()],
         context=agent.context,
-        window=choice.window,
+        window=choice.window or world.learnt.traits(world.client, model).window,
         prices=agent.priced(),
     )

@@ -26,8 +26,10 @@ from vllm_agent_sdk.agent.context import ContextMeter, summarise
 from vllm_agent_sdk.agent.hook_call import run_hook
 from vllm_agent_sdk.agent.model_call import ModelCall
 from vllm_agent_sdk.agent.paths import outside
+from vllm_agent_sdk.agent.subagent_host import Host
 from vllm_agent_sdk.agent.tool_call import coerced_calls, run_tool
 from vllm_agent_sdk.agent.tool_function import running_loop
+from vllm_agent_sdk.agent.toolset import hidden
 from vllm_agent_sdk.agent.turns import TurnWriter
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.events import (
@@ -56,6 +58,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Performer"]
 
+_REASON = "a toolset shows or hides tools"
+_OTHER = "the run goes on with other tools than it began with"
+
 
 class Performer:
     """Performs the effects of one run."""
@@ -63,30 +68,27 @@ class Performer:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._meter = ContextMeter(driver.world.client)
-        self._writing: TurnWriter | None = None
+        self._offered_for = 0
+        self._untold: list[StoredEvent] = []
 
     @property
     def _writer(self) -> TurnWriter:
-        """What writes the requests; made once the model is known."""
-        if self._writing is None:
-            world = self._driver.world
-            traits = world.learnt.traits(world.client, self._driver.state.model)
-            self._writing = TurnWriter(traits)
-        return self._writing
+        """What writes the requests, as the model that is asked now wants them."""
+        world = self._driver.world
+        world.writer.traits = world.learnt.traits(world.client, self._driver.state.model)
+        return world.writer
 
     async def begin(self, effect: Effect) -> None:
         """Perform an effect that takes no time, or start one that does."""
         driver, state = self._driver, self._driver.state
         match effect:
-            case BeginTurn(turn=turn):
-                if self._meter.is_close(state):
-                    driver.start(effect, self._counted_turn(turn))
-                else:
-                    await driver.commit(TurnStarted(turn=turn))
+            case BeginTurn():
+                await self._begin_turn(effect)
             case CallModel():
                 await self._begin_model(effect)
             case Compact(messages=count):
-                driver.start(effect, summarise(driver.world, state, count))
+                traits = self._writer.traits
+                driver.start(effect, summarise(driver.world.client, traits, state, count))
             case RunHook():
                 driver.start(effect, self._run_hook(effect))
             case AskPermission(call=call, reason=reason):
@@ -118,16 +120,55 @@ class Performer:
             case Finish():
                 await driver.finish()
 
+    # ── a turn ───────────────────────────────────────────────────────────────────────────────────
+
+    async def _begin_turn(self, effect: BeginTurn) -> None:
+        driver, state, turn = self._driver, self._driver.state, effect.turn
+        if self._offered_for != turn and self._tools_may_change():
+            driver.start(effect, self._offer(turn))
+        elif self._untold:
+            said, self._untold = self._untold, []
+            await driver.commit(*said)
+        elif self._meter.is_close(state, self._writer.traits):
+            driver.start(effect, self._measured_turn(turn))
+        else:
+            await driver.commit(TurnStarted(turn=turn))
+
+    def _tools_may_change(self) -> bool:
+        """Whether a toolset says from turn to turn, or the run was begun with other tools."""
+        state, world = self._driver.state, self._driver.world
+        if state.turn_mode == "plain":
+            return False
+        return world.specs != state.tools or any(each.conditions for each in world.offered)
+
+    async def _offer(self, turn: int) -> StoredEvent:
+        """Find out what the model has in the coming turn, and say what changes."""
+        state, world = self._driver.state, self._driver.world
+        ctx = self._context(ToolCall("", ""), turn)
+        away, wrong = await hidden(world.offered, ctx, state.started.limits.tool_timeout_s)
+        self._offered_for = turn
+        self._untold = [Notice(code="toolset", text=text) for text in wrong]
+        tools = [spec for spec in world.specs if spec.name not in away]
+        if tuple(tools) != state.tools:
+            old, new = ([spec.name for spec in specs] for specs in (state.tools, tools))
+            reason = _REASON if any(each.conditions for each in world.offered) else _OTHER
+            self._untold.append(
+                SettingsChanged(what="tools", old=old, new=new, reason=reason, tools=tools)
+            )
+        return self._untold.pop(0) if self._untold else TurnStarted(turn=turn)
+
     # ── the model ────────────────────────────────────────────────────────────────────────────────
 
-    async def _counted_turn(self, turn: int) -> StoredEvent:
-        tokens = await self._meter.count(self._writer, self._driver.state)
-        return TurnStarted(turn=turn, context_tokens=tokens)
+    async def _measured_turn(self, turn: int) -> StoredEvent:
+        found = await self._meter.measure(self._writer, self._driver.state)
+        return TurnStarted(
+            turn=turn, context_tokens=found.tokens, exact=found.exact, window=found.window
+        )
 
     async def _begin_model(self, effect: CallModel) -> None:
         driver, state = self._driver, self._driver.state
-        params = self._meter.clamped(state, self._writer.params(state))
         try:
+            params = self._meter.clamped(state, self._writer.params(state))
             call = ModelCall(
                 driver.world.client,
                 params,
@@ -139,10 +180,11 @@ class Performer:
                 streaming=driver.world.streaming,
             )
             request = call.request()
+            prefix = self._writer.prefix(state, params)
         except UsageError as error:
             await driver.commit(self._misused(error))
             return
-        await driver.commit(ModelStarted(turn=state.turn, request=request))
+        await driver.commit(ModelStarted(turn=state.turn, request=request, prefix=prefix))
         for code, text in call.notices:
             await driver.commit(Notice(code=code, text=text))
         driver.start(effect, self._ask_model(call), call)
@@ -273,10 +315,16 @@ class Performer:
     async def _run_tool(self, effect: RunTool) -> StoredEvent:
         call, spec = effect.call, effect.spec
         world, limits = self._driver.world, self._driver.state.started.limits
-        tool = world.tools[call.name]
+        tool = world.tools.get(call.name)
+        if tool is None:
+            text = f"There is no tool {call.name!r} any more: it was not run."
+            message = ToolMessage(call.id, text, is_error=True)
+            return ToolEnded(name=call.name, message=message, executed=False)
         entry = self._driver.state.call(call.id)
         repairs = () if entry is None else entry.repairs
-        limit = spec.timeout if spec.timeout is not None else limits.tool_timeout_s
+        limit = spec.timeout
+        if limit is None and spec.kind != "agent":  # an agent has limits of its own
+            limit = limits.tool_timeout_s
         if not spec.background and spec.detach_after is None:
             return await run_tool(tool, call, self._context(call), limit, repairs)
         own = spec.timeout  # a task in the background has as long as it needs, unless it says so
@@ -297,7 +345,7 @@ class Performer:
         )
         return ToolEnded(name=call.name, message=ToolMessage(call.id, text), task=task_id)
 
-    def _context(self, call: ToolCall) -> RunContext[Any]:
+    def _context(self, call: ToolCall, turn: int | None = None) -> RunContext[Any]:
         driver, world = self._driver, self._driver.world
         loop = running_loop()
 
@@ -314,8 +362,9 @@ class Performer:
             run_id=world.run_id,
             agent_id=world.agent_id,
             session_id=world.session_id,
-            turn=driver.state.turn,
+            turn=driver.state.turn if turn is None else turn,
             report=report,
+            host=Host(driver),
         )
 
 

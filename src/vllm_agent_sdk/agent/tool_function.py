@@ -205,7 +205,7 @@ async def in_thread(
             not isinstance(error, Exception) or isinstance(error, StopIteration)
         ):
             # The one would end the loop, the other is refused by a future.
-            error = RuntimeError(f"it raised {error_text(error)}")
+            error = RuntimeError(f"it raised {_shown(error)}")
         if error is None:
             done.set_result(result)
         else:
@@ -230,6 +230,13 @@ async def in_thread(
         if left is not None:
             left(thread)
         raise
+
+
+def _shown(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception:  # noqa: BLE001  a broken __repr__ must not leave who waits waiting
+        return type(error).__name__
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

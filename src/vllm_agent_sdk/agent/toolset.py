@@ -9,11 +9,13 @@ from typing import Any
 
 from vllm_agent_sdk.agent.guarded import called, time_limit
 from vllm_agent_sdk.agent.tool_function import NAME
-from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.agent.tool_results import error_text
+from vllm_agent_sdk.errors import SchemaError, UsageError
+from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.protocols import Tool
 from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
 
-__all__ = ["Offered", "Toolset", "check_tools", "hidden", "offered_tools"]
+__all__ = ["Offered", "Toolset", "check_tools", "given_tools", "hidden", "offered_tools"]
 
 
 @dataclass(frozen=True, init=False)
@@ -30,7 +32,8 @@ class Toolset:
             has: `True` or `False` for all, or their names (those that the tools have here, without
             `prefix` and `rename`). `ctx` is a `RunContext` whose `call` is empty. One that fails,
             or takes longer than a tool may, hides the set for this turn, with a `Notice`. `None`:
-            always all.
+            always all. A change is a `SettingsChanged(what="tools")`; the tools stand at the
+            beginning of a request, so the server's prefix cache finds nothing after one.
 
     Raises:
         UsageError: Something is no tool, a name cannot be one, two tools have the same, or a name
@@ -100,6 +103,21 @@ def offered_tools(tools: Iterable[Any]) -> dict[str, Offered]:
     return found
 
 
+def given_tools(tools: Iterable[Any]) -> dict[str, Offered]:
+    """Give an agent's tools by name, in order; and what reads on, where results are cut.
+
+    Raises:
+        UsageError: As `offered_tools` has it.
+    """
+    given = list(tools)
+    found = offered_tools(given)
+    if any(each.tool.spec.max_output is not None for each in found.values()):
+        from vllm_agent_sdk.agent.read_back import read_output
+
+        found = offered_tools([*given, read_output])
+    return found
+
+
 def check_tools(tools: Iterable[Any]) -> dict[str, Tool[Any]]:
     """Give tools by name, in order.
 
@@ -112,11 +130,33 @@ def check_tools(tools: Iterable[Any]) -> dict[str, Tool[Any]]:
 def _each(index: int, item: Any) -> list[Offered]:
     if isinstance(item, Toolset):
         return [_within(item, name, each) for name, each in offered_tools(item.tools).items()]
-    if not isinstance(item, Tool) or isinstance(item, type):
+    try:
+        is_tool = isinstance(item, Tool) and not isinstance(item, type)
+        spec: object = item.spec if is_tool else None
+    except Exception as error:
+        raise UsageError(f"The spec of tools[{index}] fails: {error_text(error)}") from error
+    if not is_tool:
         shown = getattr(item, "__qualname__", None) or repr(item)
         hint = "Decorate it with @tool." if callable(item) else "It needs `spec` and `invoke`."
         raise UsageError(f"tools[{index}], {shown:.80}, is no tool. {hint}")
+    _check_spec(f"tools[{index}]", spec)
     return [Offered(item)]
+
+
+def _check_spec(where: str, spec: object) -> None:
+    """Refuse what no request could offer; of a tool of another's making it may be anything."""
+    if not isinstance(spec, ToolSpec):
+        raise UsageError(f"The spec of {where} is {type(spec).__name__}; it has to be a ToolSpec.")
+    parameters: object = spec.parameters
+    if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":
+        raise SchemaError(
+            f"The schema of tool {spec.name} is {parameters!r:.80}; arguments are a JSON object: "
+            '{"type": "object", "properties": {…}}.'
+        )
+    try:
+        _codec.encode_checked(parameters)
+    except (UsageError, TypeError, ValueError, RecursionError) as error:
+        raise SchemaError(f"The schema of tool {spec.name} is no JSON: {error}") from error
 
 
 def _within(toolset: Toolset, name: str, each: Offered) -> Offered:
@@ -207,5 +247,5 @@ async def _answer(
 
 def _problem(toolset: Toolset, error: Exception) -> str:
     names = ", ".join(check_tools([toolset]))
-    text = f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
+    text = error_text(error).encode("utf-8", "replace").decode()
     return f"visible() of the toolset with {names} failed, so it is hidden this turn: {text}"

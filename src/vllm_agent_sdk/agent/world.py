@@ -9,11 +9,14 @@ from typing import Any
 from vllm_agent_sdk._core.output import OutputType
 from vllm_agent_sdk.agent.background import Background
 from vllm_agent_sdk.agent.mode import Learnt
+from vllm_agent_sdk.agent.toolset import Offered
+from vllm_agent_sdk.agent.turns import TurnWriter
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.sessions.store import EventLog
 from vllm_agent_sdk.types.hooks import Matcher
 from vllm_agent_sdk.types.permissions import CanUseTool
 from vllm_agent_sdk.types.protocols import Tool
+from vllm_agent_sdk.types.tools import ToolSpec
 
 __all__ = ["World"]
 
@@ -25,6 +28,8 @@ class World:
     Attributes:
         client: The server.
         tools: The tools by name.
+        offered: The same, with the toolsets that may hide them.
+        specs: What the model can call, in the order in which it is told of them.
         deps: What tools get as `ctx.deps`.
         log: Where events are kept.
         learnt: What is known of servers; it is added to.
@@ -37,6 +42,7 @@ class World:
         output: The type of the output; None: text.
         streaming: Whether the model's replies are streamed.
         background: Owner of the tasks that outlive their call.
+        writer: What writes the requests; a session's runs share one.
     """
 
     client: AsyncVLLM
@@ -53,3 +59,6 @@ class World:
     output: OutputType | None = None
     streaming: bool = True
     background: Background = field(default_factory=Background)
+    writer: TurnWriter = field(default_factory=TurnWriter)
+    offered: tuple[Offered, ...] = ()
+    specs: tuple[ToolSpec, ...] = ()

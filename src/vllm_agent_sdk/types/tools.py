@@ -36,7 +36,8 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         reads_files: Names of arguments that are paths it reads.
         edits_files: Names of arguments that are paths it writes.
         serial: No other tool runs beside it.
-        timeout: Seconds; unset takes `Limits.tool_timeout_s`.
+        timeout: Seconds; unset takes `Limits.tool_timeout_s`, but for subagents, which have
+            limits of their own.
         max_output: Characters of its result that the model sees at once; unset means all.
         background: It is answered at once with a handle, its result comes later.
         detach_after: Seconds after which it goes on in the background.
@@ -75,6 +76,10 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Give the same under another name."""
         return msgspec.structs.replace(self, name=name)
 
+    def of_agent(self) -> ToolSpec:
+        """Give the same as a subagent's."""
+        return msgspec.structs.replace(self, kind="agent")
+
 
 class ToolOutput(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a tool gave.
@@ -107,7 +112,8 @@ class RunContext(Generic[Deps]):
         agent_id: The agent's id within the run.
         session_id: The session's id, if there is one.
         turn: The number of the model call that asked for it, from 1.
-        host: What a subagent uses of the run that calls it; no concern of other tools.
+        host: What subagents and `read_output` use of the run that calls them; no concern of other
+            tools.
     """
 
     deps: Deps

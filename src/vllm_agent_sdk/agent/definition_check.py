@@ -1,0 +1,69 @@
+"""What of an agent's definition can be checked without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from vllm_agent_sdk._core.questions import QUESTION_TOOL
+from vllm_agent_sdk._core.run_state import ANSWER_TOOL
+from vllm_agent_sdk.client.vllm import AsyncVLLM
+from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types.messages import Message, SystemMessage
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.agent.definition import Agent
+
+__all__ = ["check", "checked_history"]
+
+_MODES = ("auto", "plain", "native", "required", "guided", "envelope")
+
+
+def check(agent: Agent[Any, Any]) -> None:
+    """Refuse what cannot work.
+
+    Raises:
+        UsageError: Names the field, and what to give.
+    """
+    if agent.turn_mode not in _MODES:
+        raise UsageError(f"turn_mode={agent.turn_mode!r}: give one of {', '.join(_MODES)}.")
+    if agent.name is not None and "/" in agent.name:
+        raise UsageError(
+            f"name={agent.name!r}: a slash parts a subagent's id from its caller's; leave it out."
+        )
+    if agent.limits.max_cost is not None and not agent.prices:
+        raise UsageError("Limits(max_cost=…) needs prices=: without them the cost is unknown.")
+    if agent.tool_choice is not None and not agent.tools:
+        raise UsageError("tool_choice= needs tools=.")
+    if agent.client is not None and not isinstance(agent.client, (AsyncVLLM, str)):
+        raise UsageError(
+            f"client= takes an AsyncVLLM or a server's address, not {type(agent.client).__name__}."
+        )
+    _check_names(agent)
+
+
+def checked_history(history: Iterable[Message]) -> list[Message]:
+    """Give the messages of a conversation so far.
+
+    Raises:
+        UsageError: Something is none, or is the system text.
+    """
+    said = list(history)
+    for item in said:
+        if isinstance(item, SystemMessage) or not isinstance(item, Message):
+            raise UsageError(
+                "history= takes the messages of earlier runs (result.messages), not "
+                f"{type(item).__name__}; a system text goes into instructions=."
+            )
+    return said
+
+
+def _check_names(agent: Agent[Any, Any]) -> None:
+    """Refuse tools under the names of tools of ours, where the run has these too."""
+    taken = {
+        QUESTION_TOOL.name: agent.ask_user is not None and "ask_user= gives the model a tool",
+        ANSWER_TOOL: agent.output is not str and "a typed output= may be given by a tool",
+    }
+    for name, why in taken.items():
+        if why and name in agent.offered:
+            raise UsageError(f"A tool is called {name}, and {why} of that name. Rename yours.")
