@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vllm_agent_sdk.errors import UnsupportedByServerError, UsageError
+from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types import _codec
 
 __all__ = ["ItemWriter", "items_of", "request_of"]
@@ -89,7 +89,6 @@ def request_of(params: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         UsageError: There is no such thing in Responses.
-        UnsupportedByServerError: Thinking is bounded by tokens, which Responses cannot.
     """
     request: dict[str, Any] = {}
     for name, value in params.items():
@@ -105,10 +104,9 @@ def request_of(params: Mapping[str, Any]) -> dict[str, Any]:
             case "reasoning_effort":
                 request["reasoning"] = {"effort": value}
             case "thinking_token_budget":
-                raise UnsupportedByServerError(
-                    "Responses cannot bound thinking by tokens. Give thinking=True or an effort, "
-                    "or use chat completions.",
-                    feature=f"thinking={value}",
+                raise UsageError(
+                    f"Responses cannot bound thinking to {value} tokens. Give thinking=True or an "
+                    "effort, or use chat completions."
                 )
             case _:
                 request[_RENAMED.get(name, name)] = value

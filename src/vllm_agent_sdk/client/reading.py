@@ -19,7 +19,7 @@ from vllm_agent_sdk.types.profile import ServerProfile
 if TYPE_CHECKING:
     from vllm_agent_sdk.client.server import Server
 
-__all__ = ["Known", "Reading", "TextReading"]
+__all__ = ["Known", "Reading", "TextReading", "schemas_of"]
 
 Known = Callable[[], ServerProfile | None]
 
@@ -78,7 +78,7 @@ class TextReading:
         family = calls
         if not isinstance(calls, str):
             family = _named(await self._server().profile())
-        return Reading(tags, TextCalls(str(family), _schemas(body["tools"])))
+        return Reading(tags, TextCalls(str(family), schemas_of(body["tools"])))
 
     def think(self, body: dict[str, Any], params: Mapping[str, Any]) -> None:
         """Add the fields of `thinking=` to a body, if the profile is known.
@@ -114,7 +114,7 @@ def _named(profile: ServerProfile) -> str:
     return family
 
 
-def _schemas(tools: Any) -> dict[str, Mapping[str, Any]]:
+def schemas_of(tools: Any) -> dict[str, Mapping[str, Any]]:
     """Give the schemas of the arguments of a body's tools, by name."""
     schemas: dict[str, Mapping[str, Any]] = {}
     for tool in tools:

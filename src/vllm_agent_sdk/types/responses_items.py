@@ -148,7 +148,7 @@ def response_input(
 
 def _items(message: object, reasoning: bool) -> list[Any]:
     match message:
-        case Mapping():
+        case Mapping() | _codec.Raw():
             return [message]
         case ResponseItem():
             return [message.as_input()]
