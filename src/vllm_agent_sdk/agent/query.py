@@ -47,6 +47,8 @@ class query:  # noqa: N801 - it reads as the function it is to its caller
     async def __anext__(self) -> Message | TextDelta | RunResult[Any]:
         while True:
             match await anext(self._run):
+                case event if event.of_subagent:
+                    await asyncio.sleep(0)
                 case MessageAdded(message=message):
                     return message
                 case ModelEnded(message=message) if message is not None and message.content:

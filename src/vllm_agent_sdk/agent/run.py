@@ -55,7 +55,7 @@ class _Queue:
 
     def put(self, event: Any) -> None:
         """Add an event; nobody waits here, so that a slow reader stalls nothing."""
-        if not self.watched:
+        if not self.watched or self._over:
             return
         if len(self._events) >= QUEUE_SIZE and isinstance(event, _JOINABLE):
             both = joined(self._events[-1], event)
@@ -304,5 +304,5 @@ class RunTextDeltas:
     async def __anext__(self) -> str:
         while True:
             event = await anext(self._events)
-            if isinstance(event, TextDelta):
+            if isinstance(event, TextDelta) and not event.of_subagent:
                 return event.text

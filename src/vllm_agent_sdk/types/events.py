@@ -81,12 +81,21 @@ def _version() -> int:
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """What all events of a run carry; `None` outside a run."""
+    """What all events of a run carry; `None` outside a run.
+
+    A subagent's events carry its caller's `run_id`, no `seq`, and as `agent_id` its caller's, a
+    slash, the tool's name, a colon and the call's id.
+    """
 
     run_id: str | None = None
     seq: int | None = None
     time: float | None = None
     agent_id: str | None = None
+
+    @property
+    def of_subagent(self) -> bool:
+        """True for what a subagent does."""
+        return "/" in (self.agent_id or "")
 
 
 # ── deltas ───────────────────────────────────────────────────────────────────────────────────────
@@ -416,14 +425,14 @@ class Compacted(StoredEvent, frozen=True, tag="compacted"):
 
 
 class SubagentStarted(StoredEvent, frozen=True, tag="subagent_started"):
-    """A subagent's run begins."""
+    """A subagent's run begins; `agent` is what its events carry as `agent_id`."""
 
     call_id: str
     agent: str
 
 
 class SubagentEnded(StoredEvent, frozen=True, tag="subagent_ended"):
-    """A subagent's run has ended."""
+    """A subagent's run has ended; what it used is its caller's use too."""
 
     call_id: str
     stop_reason: str
