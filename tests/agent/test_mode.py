@@ -121,7 +121,7 @@ async def test_where_a_run_had_to_move_the_next_one_begins() -> None:
     learnt = Learnt()
     async with AsyncVLLM("http://127.0.0.1:9/v1") as client:
         learnt.profiles[client.base_url, None] = SHOWS
-        learnt.moved(client.base_url, "envelope", "no tags")
+        learnt.moved(client, "envelope", "no tags")
         choice = await choose_mode("auto", [TOOL], client, "m", learnt)
         asked = await choose_mode("native", [TOOL], client, "m", learnt)
     assert choice.mode == "envelope"

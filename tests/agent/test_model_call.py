@@ -13,6 +13,7 @@ from vllm_agent_sdk._core.log import Log
 from vllm_agent_sdk._core.output import OutputType
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State
 from vllm_agent_sdk.agent.model_call import ModelCall
+from vllm_agent_sdk.agent.model_port import endpoint_of
 from vllm_agent_sdk.agent.turns import Traits, TurnWriter
 from vllm_agent_sdk.testing import Reply, Simulator
 from vllm_agent_sdk.types import _codec
@@ -78,7 +79,7 @@ async def ended(
     writer = TurnWriter(traits)
     async with Simulator(*replies, **settings) as server, AsyncVLLM(server.base_url) as client:
         call = ModelCall(
-            client,
+            endpoint_of(client, "chat"),
             writer.params(state),
             state=state,
             writer=writer,
@@ -294,7 +295,14 @@ async def test_a_request_that_cannot_work_is_the_callers_mistake() -> None:
         params = writer.params(state)
         seen: list[StreamEvent] = []
         with pytest.raises(UsageError, match="temperature"):
-            ModelCall(client, params, state=state, writer=writer, taken=set(), publish=seen.append)
+            ModelCall(
+                endpoint_of(client, "chat"),
+                params,
+                state=state,
+                writer=writer,
+                taken=set(),
+                publish=seen.append,
+            )
 
 
 # ── whole replies ────────────────────────────────────────────────────────────────────────────────

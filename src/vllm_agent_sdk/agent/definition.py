@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, overload
 
 from typing_extensions import TypeForm, TypeVar
 
-from vllm_agent_sdk.agent.definition_check import check, checked_history
+from vllm_agent_sdk.agent.definition_check import check, check_changes, checked_history
 from vllm_agent_sdk.agent.mode import Learnt
+from vllm_agent_sdk.agent.model_port import is_address
 from vllm_agent_sdk.agent.prompts import PromptRuns, Prompts
 from vllm_agent_sdk.agent.run import Run, Start, load
 from vllm_agent_sdk.agent.toolset import Offered, Toolset, given_tools
@@ -26,7 +27,7 @@ from vllm_agent_sdk.types.messages import (
 )
 from vllm_agent_sdk.types.options import Context, Limits, Price, Sampling, TurnMode
 from vllm_agent_sdk.types.permissions import Permissions
-from vllm_agent_sdk.types.protocols import Tool
+from vllm_agent_sdk.types.protocols import ChatModel, Tool
 from vllm_agent_sdk.types.results import RunResult
 
 if TYPE_CHECKING:
@@ -67,7 +68,10 @@ class Agent(Generic[Deps, T]):
         instructions: The system text.
         tools: What the model can call: `@tool` functions, whatever fulfils `Tool`, and toolsets.
         model: The served model's name; unset: the client's, else the server's only one.
-        client: An `AsyncVLLM`, a server's address, or nothing: the environment decides.
+        client: An `AsyncVLLM`, or what fulfils `ChatModel`; a server's address or several; or
+            nothing: the environment decides.
+        api: Over `"chat"` completions, or over `"responses"`: with the whole conversation each time
+            and nothing kept on the server.
         name: For logs and events; without a slash, which is in the ids of subagents.
         description: What the agent is for.
         sampling: How tokens are chosen; unset fields are the server's defaults.
@@ -99,7 +103,8 @@ class Agent(Generic[Deps, T]):
     instructions: str | None = None
     tools: Sequence[Tool[Any] | Toolset] = ()
     model: str | None = None
-    client: AsyncVLLM | str | None = None
+    client: ChatModel | str | Sequence[str] | None = None
+    api: Literal["chat", "responses"] = "chat"
     name: str | None = None
     description: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
@@ -131,12 +136,7 @@ class Agent(Generic[Deps, T]):
 
     def with_(self, **changes: Any) -> Self:
         """Give a copy with some fields changed. Raises `UsageError` for an unknown field."""
-        known = {f.name for f in fields(self) if f.init}
-        unknown = sorted(set(changes) - known)
-        if unknown:
-            raise UsageError(
-                f"Agent has no field {unknown[0]!r}; it has {', '.join(sorted(known))}."
-            )
+        check_changes(self, changes)
         return replace(self, **changes)
 
     def as_tool(
@@ -160,7 +160,7 @@ class Agent(Generic[Deps, T]):
         return agent_tool(self, name, description, background)
 
     async def __aenter__(self) -> Self:
-        if self._own.client is None and not isinstance(self.client, AsyncVLLM):
+        if self._own.client is None and is_address(self.client):
             self._own.client = AsyncVLLM(self.client)
         return self
 
@@ -366,9 +366,9 @@ class Agent(Generic[Deps, T]):
 
         return Run(Start(prepare, stack.aclose))
 
-    async def opened(self, stack: AsyncExitStack) -> AsyncVLLM:
+    async def opened(self, stack: AsyncExitStack) -> ChatModel:
         """Give the client of a run; one that is opened for it is closed by the stack."""
-        if isinstance(self.client, AsyncVLLM):
+        if not is_address(self.client):
             return self.client
         if self._own.client is not None:
             return self._own.client

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from vllm_agent_sdk._core.questions import QUESTION_TOOL
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL
-from vllm_agent_sdk.client.vllm import AsyncVLLM
+from vllm_agent_sdk.agent.model_port import check_client
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.messages import Message, SystemMessage
 
 if TYPE_CHECKING:
     from vllm_agent_sdk.agent.definition import Agent
 
-__all__ = ["check", "checked_history"]
+__all__ = ["check", "check_changes", "checked_history"]
 
 _MODES = ("auto", "plain", "native", "required", "guided", "envelope")
 
@@ -35,11 +36,25 @@ def check(agent: Agent[Any, Any]) -> None:
         raise UsageError("Limits(max_cost=…) needs prices=: without them the cost is unknown.")
     if agent.tool_choice is not None and not agent.tools:
         raise UsageError("tool_choice= needs tools=.")
-    if agent.client is not None and not isinstance(agent.client, (AsyncVLLM, str)):
+    check_client(agent.client, agent.api)
+    if agent.api == "responses" and type(agent.sampling.thinking) is int:
         raise UsageError(
-            f"client= takes an AsyncVLLM or a server's address, not {type(agent.client).__name__}."
+            "api='responses' cannot bound thinking by tokens: give thinking=True or an effort, or "
+            "leave api= out."
         )
     _check_names(agent)
+
+
+def check_changes(agent: Agent[Any, Any], changes: Iterable[str]) -> None:
+    """Refuse changes of fields that there are not.
+
+    Raises:
+        UsageError: Names one, and the fields there are.
+    """
+    known = {f.name for f in fields(agent) if f.init}
+    unknown = sorted(set(changes) - known)
+    if unknown:
+        raise UsageError(f"Agent has no field {unknown[0]!r}; it has {', '.join(sorted(known))}.")
 
 
 def checked_history(history: Iterable[Message]) -> list[Message]:

@@ -8,9 +8,11 @@ from typing import Any
 
 from vllm_agent_sdk._core.model_family import call_format_of, sends_reasoning, switch_of
 from vllm_agent_sdk._core.thinking import model_names
+from vllm_agent_sdk.agent.model_port import address_of, stated_profile
 from vllm_agent_sdk.agent.turns import Traits
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.types.profile import Known, ServerProfile, model_info
+from vllm_agent_sdk.types.protocols import ChatModel
 from vllm_agent_sdk.types.tools import ToolSpec
 
 __all__ = ["Choice", "Learnt", "choose_mode"]
@@ -59,44 +61,49 @@ class Learnt:
         default_factory=dict[tuple[str, str | None], Traits]
     )
 
-    def moved(self, base_url: str, mode: str, reason: str) -> None:
+    def moved(self, client: ChatModel, mode: str, reason: str) -> None:
         """Remember that a server does not keep to the modes before this one."""
-        self.moves[base_url] = (mode, reason)
+        self.moves[address_of(client)[0]] = (mode, reason)
 
     def give(self, client: AsyncVLLM) -> None:
         """Tell a fresh client what is known of its server, so that it asks nothing."""
-        profile = self.profiles.get((client.base_url, client.model))
+        profile = self.known(client)
         if profile is not None:
             client.server.set_profile(profile)
 
-    async def profile(self, client: AsyncVLLM) -> ServerProfile:
-        """Give the profile of a client's server, and keep it.
+    def known(self, client: ChatModel) -> ServerProfile | None:
+        """Give what is known of a client's server; nothing is asked."""
+        if isinstance(client, AsyncVLLM):
+            return self.profiles.get(address_of(client))
+        return stated_profile(client)
+
+    async def profile(self, client: ChatModel) -> ServerProfile | None:
+        """Give the profile of a client's server, and keep it; `None` for a model without one.
 
         Raises:
             TransportError: The server cannot be reached.
             AuthenticationError: It wants another key.
         """
-        key = (client.base_url, client.model)
-        if key not in self.profiles:
-            self.profiles[key] = await client.server.profile()
-        return self.profiles[key]
+        known = self.known(client)
+        if known is None and isinstance(client, AsyncVLLM):
+            known = self.profiles[address_of(client)] = await client.server.profile()
+        return known
 
-    def traits(self, client: AsyncVLLM, model: str | None) -> Traits:
+    def traits(self, client: ChatModel, model: str | None) -> Traits:
         """Give how requests for a model are written and its replies are read.
 
         The same object each time: what one run learns counts for the next.
         """
-        key = (client.base_url, model)
+        key = (address_of(client)[0], model)
         if key not in self._traits:
-            profile = self.profiles.get((client.base_url, client.model))
-            self._traits[key] = _traits(profile, model)
+            self._traits[key] = _traits(self.known(client), model)
         return self._traits[key]
 
 
 async def choose_mode(
     asked: str,
     tools: list[ToolSpec],
-    client: AsyncVLLM,
+    client: ChatModel,
     model: str,
     learnt: Learnt,
     typed: bool = False,
@@ -108,7 +115,7 @@ async def choose_mode(
     Args:
         asked: `Agent.turn_mode`.
         tools: What can be called.
-        client: The server.
+        client: The model, or its server.
         model: The served model's name.
         learnt: What is known; it is added to.
         typed: Whether the output is.
@@ -118,17 +125,18 @@ async def choose_mode(
         AuthenticationError: It wants another key.
     """
     if not tools or asked == "plain":
-        known = learnt.profiles.get((client.base_url, client.model))
         reason = "asked for" if asked == "plain" else "there are no tools"
-        return Choice("plain", reason, window=_window(known, model))
+        return Choice("plain", reason, window=_window(learnt.known(client), model))
     profile = await learnt.profile(client)
     window = _window(profile, model)
     if asked != "auto":
         return Choice(asked, "asked for", window=window)
-    move = learnt.moves.get(client.base_url)
+    move = learnt.moves.get(address_of(client)[0])
     if move is not None:
         mode, why = move
         return Choice(mode, f"an earlier run had to move to it: {why}", window=window)
+    if profile is None:
+        return Choice("native", "the model has no profile: calls are its own")
     mode, reason, notice = _chosen(profile, typed)
     return Choice(mode, reason, notice, window)
 

@@ -11,11 +11,9 @@ from vllm_agent_sdk._core.constraints import ended_by_itself
 from vllm_agent_sdk._core.output import OutputType
 from vllm_agent_sdk._core.roles import refuses_roles
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State
+from vllm_agent_sdk.agent.model_port import Endpoint, Request
 from vllm_agent_sdk.agent.reading import reader_of
 from vllm_agent_sdk.agent.turns import TurnWriter
-from vllm_agent_sdk.client.chat import ChatRequest
-from vllm_agent_sdk.client.streams import ChatStream
-from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import (
     BadRequestError,
     ConstraintIgnoredError,
@@ -37,6 +35,7 @@ from vllm_agent_sdk.types.events import (
     TextDelta,
 )
 from vllm_agent_sdk.types.messages import AssistantMessage, TextBlock, ToolCall
+from vllm_agent_sdk.types.protocols import ChatEvents
 from vllm_agent_sdk.types.results import ErrorInfo, Usage
 
 __all__ = ["ModelCall"]
@@ -49,7 +48,7 @@ class ModelCall:
     """A model call under way.
 
     Args:
-        client: The server.
+        endpoint: What takes the request.
         params: The keywords of the call, as `writer` gave them.
         state: The run as it calls.
         writer: What wrote them; it writes them anew where the server refuses the order of the
@@ -67,7 +66,7 @@ class ModelCall:
 
     def __init__(
         self,
-        client: AsyncVLLM,
+        endpoint: Endpoint,
         params: Mapping[str, Any],
         *,
         state: State,
@@ -77,7 +76,7 @@ class ModelCall:
         output: OutputType | None = None,
         streaming: bool = True,
     ) -> None:
-        self._client = client
+        self._endpoint = endpoint
         self._params = params
         self._state = state
         self._writer = writer
@@ -89,13 +88,13 @@ class ModelCall:
         self._ttft: float | None = None
         self._read = False
         self._streaming = streaming and self._calls_stream(params)
-        self._request, self._stream = self._made()
+        self._request = self._made()
+        self._events: ChatEvents | None = None
         self._reader = reader_of(state)
 
     def request(self) -> dict[str, Any]:
         """Give the body that goes out, with the number of its messages in their place."""
-        sent = self._client.chat.completions.as_sent(self._request)
-        return {**sent, "messages": len(self._request.body["messages"])}
+        return self._request.shown()
 
     async def run(self) -> ModelEnded:
         """Get the reply to its end; errors are in the event, never raised.
@@ -148,16 +147,11 @@ class ModelCall:
             self.notices.append(("streaming", text))
         return streamed
 
-    def _made(self) -> tuple[ChatRequest, ChatStream[Any] | None]:
-        completions, streaming = self._client.chat.completions, self._streaming
-        given: Any = {name: value for name, value in self._params.items() if name != "messages"}
-        request = completions.request(
-            self._params["messages"], given, stream=streaming, usage=streaming
-        )
-        return request, completions.streamed(request) if streaming else None
+    def _made(self) -> Request:
+        return self._endpoint.request(self._params, stream=self._streaming)
 
     def _said(self) -> ChatCompletion[Any]:
-        return ChatCompletion() if self._stream is None else self._stream.partial
+        return ChatCompletion() if self._events is None else self._events.partial
 
     async def _reply(self) -> ChatCompletion[Any] | None:
         """Get the whole reply; without one, `error` says why."""
@@ -176,15 +170,13 @@ class ModelCall:
                 text = f"The server refused the messages as they were written: {error.message}"
                 self.notices.append(("messages", f"{text} They are written as it wants them."))
                 self._params = again
-                self._request, self._stream = self._made()
+                self._request = self._made()
         return None
 
     async def _watched(self) -> ChatCompletion[Any]:
-        stream = self._stream
-        if stream is None:
-            raise AssertionError("a stream was not opened")
-        async with stream:
-            async for event in stream:
+        events = self._events = self._request.events()
+        async with events:
+            async for event in events:
                 if isinstance(event, Finished):
                     self._ttft = event.timing.first_token_s
                     return event.completion
@@ -196,7 +188,7 @@ class ModelCall:
         raise AssertionError("a stream ended without its end")
 
     async def _whole(self) -> ChatCompletion[Any]:
-        reply = await self._client.chat.completions.whole(self._request)
+        reply = await self._request.whole()
         self._reader.push(reply.text)
         return reply
 

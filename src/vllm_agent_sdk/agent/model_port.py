@@ -6,10 +6,12 @@ models are asked as `ChatModel` says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
+
+from typing_extensions import TypeIs
 
 from vllm_agent_sdk.agent.guarded import not_ours
 from vllm_agent_sdk.client.vllm import AsyncVLLM
@@ -20,9 +22,16 @@ from vllm_agent_sdk.types.events import Finished, StreamEvent
 from vllm_agent_sdk.types.profile import ServerProfile
 from vllm_agent_sdk.types.protocols import ChatEvents, ChatModel
 
-__all__ = ["Api", "Endpoint", "Request", "address_of", "check_client", "endpoint_of", "profile_of"]
+__all__ = [
+    "Endpoint",
+    "Request",
+    "address_of",
+    "check_client",
+    "endpoint_of",
+    "is_address",
+    "stated_profile",
+]
 
-Api = Literal["chat", "responses"]
 _APIS = ("chat", "responses")
 _NEEDED = ("chat.completions.create", "chat.completions.stream", "resolve_model")
 
@@ -55,6 +64,11 @@ class Endpoint(Protocol):
         ...
 
 
+def is_address(client: object) -> TypeIs[str | Sequence[str] | None]:
+    """True for what a client is to be made of: an address, several, or none."""
+    return client is None or isinstance(client, (str, list, tuple))
+
+
 def check_client(client: object, api: str) -> None:
     """Refuse a `client=` that no agent can use.
 
@@ -63,10 +77,10 @@ def check_client(client: object, api: str) -> None:
     """
     if api not in _APIS:
         raise UsageError(f"api={api!r}: give 'chat' or 'responses'.")
-    if client is None or isinstance(client, (AsyncVLLM, str)):
+    if isinstance(client, AsyncVLLM):
         return
-    if isinstance(client, (list, tuple)):
-        if not client or not all(isinstance(url, str) for url in client):
+    if is_address(client):
+        if client is not None and not (client and all(isinstance(url, str) for url in client)):
             raise UsageError("client= as a list holds the addresses of servers, one at least.")
         return
     kind = type(client).__name__
@@ -80,11 +94,12 @@ def check_client(client: object, api: str) -> None:
         raise UsageError(
             f"api='responses' needs an AsyncVLLM or a server's address; {kind} has chat only."
         )
-    _profile(client)
+    stated_profile(client)
 
 
 def endpoint_of(client: ChatModel, api: str) -> Endpoint:
     """Give what takes the requests of an agent with this client."""
+    check_client(client, api)  # a subagent's may be its caller's
     if not isinstance(client, AsyncVLLM):
         return _AnyModel(client)
     if api == "responses":
@@ -104,17 +119,12 @@ def address_of(client: ChatModel) -> tuple[str, str | None]:
     return "", None
 
 
-async def profile_of(client: ChatModel) -> ServerProfile | None:
-    """Give what is known of the model's server; `None` for a stand-in that says nothing of it.
+def stated_profile(client: object) -> ServerProfile | None:
+    """Give what a stand-in says of itself.
 
     Raises:
-        TransportError: The server cannot be reached.
-        AuthenticationError: It wants another key.
+        UsageError: It is no profile.
     """
-    return await client.server.profile() if isinstance(client, AsyncVLLM) else _profile(client)
-
-
-def _profile(client: object) -> ServerProfile | None:
     profile = getattr(client, "profile", None)
     if profile is not None and not isinstance(profile, ServerProfile):
         raise UsageError(

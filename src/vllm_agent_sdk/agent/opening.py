@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from vllm_agent_sdk._core.questions import QUESTION_TOOL
 from vllm_agent_sdk.agent.background import Background
 from vllm_agent_sdk.agent.mode import Choice, Learnt, choose_mode
+from vllm_agent_sdk.agent.model_port import endpoint_of
 from vllm_agent_sdk.agent.turns import TurnWriter
 from vllm_agent_sdk.agent.world import World
-from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import UsageError, VLLMError
 from vllm_agent_sdk.sessions.store import EventLog, MemoryLog
 from vllm_agent_sdk.types.events import (
@@ -22,6 +22,7 @@ from vllm_agent_sdk.types.events import (
     TurnStarted,
 )
 from vllm_agent_sdk.types.messages import Message, UserMessage
+from vllm_agent_sdk.types.protocols import ChatModel
 from vllm_agent_sdk.types.tools import ToolSpec
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ __all__ = ["make_world", "opening", "run_started", "specs"]
 
 def make_world(
     agent: Agent[Any, Any],
-    client: AsyncVLLM,
+    client: ChatModel,
     *,
     deps: Any,
     learnt: Learnt,
@@ -45,6 +46,7 @@ def make_world(
     """Give what a run of the agent acts on."""
     return World(
         client=client,
+        endpoint=endpoint_of(client, agent.api),
         tools={name: each.tool for name, each in agent.offered.items()},
         offered=tuple(agent.offered.values()),
         specs=tuple(specs(agent)),

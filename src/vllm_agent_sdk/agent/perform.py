@@ -88,7 +88,7 @@ class Performer:
                 await self._begin_model(effect)
             case Compact(messages=count):
                 traits = self._writer.traits
-                driver.start(effect, summarise(driver.world.client, traits, state, count))
+                driver.start(effect, summarise(driver.world.endpoint, traits, state, count))
             case RunHook():
                 driver.start(effect, self._run_hook(effect))
             case AskPermission(call=call, reason=reason):
@@ -170,7 +170,7 @@ class Performer:
         try:
             params = self._meter.clamped(state, self._writer.params(state))
             call = ModelCall(
-                driver.world.client,
+                driver.world.endpoint,
                 params,
                 state=state,
                 writer=self._writer,
@@ -230,7 +230,7 @@ class Performer:
         changed = SettingsChanged(what=change.what, old=old, new=change.new, reason=change.reason)
         await driver.commit(changed)
         if change.what == "turn_mode":
-            driver.world.learnt.moved(driver.world.client.base_url, change.new, change.reason)
+            driver.world.learnt.moved(driver.world.client, change.new, change.reason)
         if driver.state.dialect != dialect and len(driver.state.history) > 1:
             text = (
                 f"The turns are {change.new} from here on ({change.reason}): the whole history is "

@@ -36,7 +36,7 @@ from vllm_agent_sdk.types.results import Pending
 if TYPE_CHECKING:
     from vllm_agent_sdk.agent.definition import Agent
     from vllm_agent_sdk.agent.driver import Driver
-    from vllm_agent_sdk.client.vllm import AsyncVLLM
+    from vllm_agent_sdk.types.protocols import ChatModel
 
 __all__ = ["SessionRuns", "unsupported"]
 
@@ -78,7 +78,7 @@ class SessionRuns(Generic[T]):
         self._state = State()
         self._seq = 0
         self._log: SessionLog | None = None
-        self._client: AsyncVLLM | None = None
+        self._client: ChatModel | None = None
         self._driver: Driver | None = None
         self._run: Run[T] | None = None
         # Runs of prompts that are queued, and what is set when it is their turn.

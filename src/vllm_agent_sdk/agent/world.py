@@ -9,13 +9,13 @@ from typing import Any
 from vllm_agent_sdk._core.output import OutputType
 from vllm_agent_sdk.agent.background import Background
 from vllm_agent_sdk.agent.mode import Learnt
+from vllm_agent_sdk.agent.model_port import Endpoint
 from vllm_agent_sdk.agent.toolset import Offered
 from vllm_agent_sdk.agent.turns import TurnWriter
-from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.sessions.store import EventLog
 from vllm_agent_sdk.types.hooks import Matcher
 from vllm_agent_sdk.types.permissions import CanUseTool
-from vllm_agent_sdk.types.protocols import Tool
+from vllm_agent_sdk.types.protocols import ChatModel, Tool
 from vllm_agent_sdk.types.tools import ToolSpec
 
 __all__ = ["World"]
@@ -26,7 +26,8 @@ class World:
     """What a run acts on.
 
     Attributes:
-        client: The server.
+        client: The model.
+        endpoint: What takes the requests to it.
         tools: The tools by name.
         offered: The same, with the toolsets that may hide them.
         specs: What the model can call, in the order in which it is told of them.
@@ -45,7 +46,8 @@ class World:
         writer: What writes the requests; a session's runs share one.
     """
 
-    client: AsyncVLLM
+    client: ChatModel
+    endpoint: Endpoint
     tools: dict[str, Tool[Any]]
     deps: Any
     log: EventLog
