@@ -68,10 +68,9 @@ class Agent(Generic[Deps, T]):
         instructions: The system text.
         tools: What the model can call: `@tool` functions, whatever fulfils `Tool`, and toolsets.
         model: The served model's name; unset: the client's, else the server's only one.
-        client: An `AsyncVLLM`, or what fulfils `ChatModel`; a server's address or several; or
-            nothing: the environment decides.
-        api: Over `"chat"` completions, or over `"responses"`: with the whole conversation each time
-            and nothing kept on the server.
+        client: An `AsyncVLLM` or another `ChatModel`, a server's address or several, or nothing:
+            the environment decides.
+        api: `"chat"`, or `"responses"`: the whole conversation each time, nothing kept there.
         name: For logs and events; without a slash, which is in the ids of subagents.
         description: What the agent is for.
         sampling: How tokens are chosen; unset fields are the server's defaults.
