@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.agent.prompts import Prompts
     from vllm_agent_sdk.agent.run import Run
     from vllm_agent_sdk.agent.session import Session, When
+    from vllm_agent_sdk.types.checkpoints import Checkpoint, RewindPlan
     from vllm_agent_sdk.types.messages import Message, Prompt
     from vllm_agent_sdk.types.permissions import Decision, PermissionMode
     from vllm_agent_sdk.types.results import Pending, RunResult
@@ -163,7 +164,7 @@ class BlockingTextDeltas:
     def __next__(self) -> str:
         while True:
             event = next(self._events)
-            if isinstance(event, TextDelta):
+            if isinstance(event, TextDelta) and not event.of_subagent:
                 return event.text
 
 
@@ -345,6 +346,30 @@ class BlockingSession(Generic[T]):
             UnsupportedControlError: There is none under way by this id.
         """
         call(lambda: self._session.stop_task(task_id))
+
+    # ── going back ───────────────────────────────────────────────────────────────────────────────
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Give the checkpoints of the session, the oldest first."""
+        return run_there(self._session.checkpoints)
+
+    def rewind(
+        self,
+        checkpoint: str | Checkpoint,
+        files: bool = True,
+        conversation: bool = True,
+        dry_run: bool = False,
+        *,
+        delete_new: bool = False,
+    ) -> RewindPlan:
+        """Go back to a checkpoint: the files as they were, the conversation as it stood.
+
+        It takes what `Session.rewind` takes, gives what it gives, and raises what it raises.
+        """
+        session = self._session
+        return call(
+            lambda: session.rewind(checkpoint, files, conversation, dry_run, delete_new=delete_new)
+        )
 
     # ── watching ─────────────────────────────────────────────────────────────────────────────────
 

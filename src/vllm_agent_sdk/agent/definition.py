@@ -18,6 +18,7 @@ from vllm_agent_sdk.agent.run import Run, Start, load
 from vllm_agent_sdk.agent.toolset import Offered, Toolset, given_tools
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types.checkpoints import Checkpoints
 from vllm_agent_sdk.types.hooks import Hooks
 from vllm_agent_sdk.types.messages import (
     Message,
@@ -91,6 +92,7 @@ class Agent(Generic[Deps, T]):
         ask_user: Answers the model's questions: `ask_user(questions, ctx)`, sync or async, gives
             answers by question id, or `Defer()`. With it the model has the tool
             `ask_user_question`.
+        checkpoints: Keep the files of a folder, so that a session can go back; in sessions only.
         streaming: `False` asks for whole replies: the same events but for deltas.
         prices: What a model costs, for `result.cost` and `Limits(max_cost=…)`: one `Price`, or one
             for each model, `"*"` for all others.
@@ -120,6 +122,7 @@ class Agent(Generic[Deps, T]):
     context: Context = field(default_factory=Context)
     ask_user: Callable[..., Any] | None = None
     prices: Price | Mapping[str, Price] | None = None
+    checkpoints: Checkpoints | None = None
     streaming: bool = True
     _own: _Own = field(default_factory=_Own, init=False, repr=False, compare=False)
 

@@ -9,6 +9,7 @@ from vllm_agent_sdk._core.questions import QUESTION_TOOL
 from vllm_agent_sdk.agent.background import Background
 from vllm_agent_sdk.agent.mode import Choice, Learnt, choose_mode
 from vllm_agent_sdk.agent.model_port import endpoint_of
+from vllm_agent_sdk.agent.rewind import SessionFiles
 from vllm_agent_sdk.agent.turns import TurnWriter
 from vllm_agent_sdk.agent.world import World
 from vllm_agent_sdk.errors import UsageError, VLLMError
@@ -42,6 +43,7 @@ def make_world(
     log: EventLog | None = None,
     background: Background | None = None,
     writer: TurnWriter | None = None,
+    files: SessionFiles | None = None,
 ) -> World:
     """Give what a run of the agent acts on."""
     return World(
@@ -62,6 +64,7 @@ def make_world(
         output=agent.output_type,
         streaming=agent.streaming,
         background=Background() if background is None else background,
+        files=files,
         writer=TurnWriter() if writer is None else writer,
     )
 
@@ -149,4 +152,7 @@ def run_started(
         context=agent.context,
         window=choice.window or world.learnt.traits(world.client, model).window,
         prices=agent.priced(),
+        checkpoints=None
+        if agent.checkpoints is None or world.files is None
+        else agent.checkpoints.when,
     )

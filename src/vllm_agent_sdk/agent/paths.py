@@ -9,7 +9,7 @@ from typing import Any
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.tools import ToolSpec
 
-__all__ = ["outside"]
+__all__ = ["named_paths", "outside"]
 
 _ABSENT = object()
 
@@ -47,6 +47,20 @@ def outside(
             if not _inside(value, roots):
                 found[_shown(value)] = None
     return tuple(found)
+
+
+def named_paths(
+    spec: ToolSpec, arguments: Mapping[str, Any], names: Sequence[str]
+) -> tuple[str, ...]:
+    """Give the paths in a call's arguments, as `outside` finds them; what is no text is left out.
+
+    Args:
+        spec: The tool.
+        arguments: The call's arguments.
+        names: The arguments: those of `reads_files` or `edits_files`.
+    """
+    values = (value for name in names for value in _values(spec, arguments, name))
+    return tuple(dict.fromkeys(value for value in values if isinstance(value, str)))
 
 
 # ── what is in the arguments ─────────────────────────────────────────────────────────────────────

@@ -19,6 +19,7 @@ from vllm_agent_sdk._core.effects import (
     RunTool,
     Say,
     Suspend,
+    TakeCheckpoint,
 )
 from vllm_agent_sdk._core.questions import parse_questions
 from vllm_agent_sdk.agent.asking import ask_permission, ask_user
@@ -26,6 +27,7 @@ from vllm_agent_sdk.agent.context import ContextMeter, summarise
 from vllm_agent_sdk.agent.hook_call import run_hook
 from vllm_agent_sdk.agent.model_call import ModelCall
 from vllm_agent_sdk.agent.paths import outside
+from vllm_agent_sdk.agent.rewind import new_id
 from vllm_agent_sdk.agent.subagent_host import Host
 from vllm_agent_sdk.agent.tool_call import coerced_calls, run_tool
 from vllm_agent_sdk.agent.tool_function import running_loop
@@ -115,6 +117,8 @@ class Performer:
                 await driver.commit(MessageAdded(message=message, when=when))
             case ChangeSetting():
                 await self._change(effect)
+            case TakeCheckpoint():
+                driver.start(effect, self._take_checkpoint())
             case Suspend():
                 await driver.suspend()
             case Finish():
@@ -237,6 +241,16 @@ class Performer:
                 "written anew, and the server's prefix cache does not know it."
             )
             await driver.commit(Notice(code="dialect", text=text))
+
+    async def _take_checkpoint(self) -> StoredEvent:
+        files, state = self._driver.world.files, self._driver.state
+        if files is None:
+            raise AssertionError("a run without files is to keep them")
+        taken = await files.take(new_id(state))
+        if taken.error is not None:
+            text = f"The files were not kept: {taken.error.message} The run goes on."
+            self._driver.tell(Notice(code="checkpoint", text=text))
+        return taken
 
     # ── hooks ────────────────────────────────────────────────────────────────────────────────────
 

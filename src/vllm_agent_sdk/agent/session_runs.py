@@ -21,9 +21,12 @@ from vllm_agent_sdk._core.run_state import (
 from vllm_agent_sdk.agent.background import Background
 from vllm_agent_sdk.agent.feed import Feeds
 from vllm_agent_sdk.agent.hook_call import run_hook
+from vllm_agent_sdk.agent.rewind import SessionFiles
 from vllm_agent_sdk.agent.run import Run, Start, load
+from vllm_agent_sdk.agent.turns import TurnWriter
 from vllm_agent_sdk.errors import SessionNotFoundError, UnsupportedControlError, UsageError
-from vllm_agent_sdk.sessions.store import MemoryStore, SessionLog, SessionStore
+from vllm_agent_sdk.sessions.memory import MemoryStore
+from vllm_agent_sdk.sessions.store import SessionLog, SessionQuery, SessionStore
 from vllm_agent_sdk.types.events import (
     HookRan,
     StoredEvent,
@@ -74,6 +77,8 @@ class SessionRuns(Generic[T]):
         self._on_unknown = on_unknown
         self._stack = AsyncExitStack()
         self._background = Background()
+        self._writer = TurnWriter()
+        self._files: SessionFiles | None = None
         self._feeds = Feeds()
         self._state = State()
         self._seq = 0
@@ -94,13 +99,16 @@ class SessionRuns(Generic[T]):
         if self._log is not None or self._closing:
             raise UsageError("A session is entered once.")
         if self._latest:
-            newest = await self._store.latest()
-            if newest is None and not self._create:
+            newest = await self._store.sessions(SessionQuery(limit=1))
+            if not newest and not self._create:
                 raise SessionNotFoundError("The store has no session yet.")
-            self.id = newest or self.id
+            self.id = newest[0].id if newest else self.id
         self._log = await self._store.open(self.id, create=self._create)
         self._stack.push_async_callback(self._log.aclose)
         try:
+            if self._agent.checkpoints is not None:
+                self._files = SessionFiles(self._agent.checkpoints, self.id)
+                await self._files.open()
             for event in await self._log.read():
                 self._state = evolve(self._state, event)
                 self._seq = event.seq or self._seq + 1
@@ -242,6 +250,8 @@ class SessionRuns(Generic[T]):
             session_id=self.id,
             log=self._opened(),
             background=self._background,
+            files=self._files,
+            writer=self._writer,
         )
 
         def show(event: Any) -> None:

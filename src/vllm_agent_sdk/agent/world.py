@@ -10,6 +10,7 @@ from vllm_agent_sdk._core.output import OutputType
 from vllm_agent_sdk.agent.background import Background
 from vllm_agent_sdk.agent.mode import Learnt
 from vllm_agent_sdk.agent.model_port import Endpoint
+from vllm_agent_sdk.agent.rewind import SessionFiles
 from vllm_agent_sdk.agent.toolset import Offered
 from vllm_agent_sdk.agent.turns import TurnWriter
 from vllm_agent_sdk.sessions.store import EventLog
@@ -43,6 +44,7 @@ class World:
         output: The type of the output; None: text.
         streaming: Whether the model's replies are streamed.
         background: Owner of the tasks that outlive their call.
+        files: The files of the session's checkpoints, if it has any.
         writer: What writes the requests; a session's runs share one.
     """
 
@@ -61,6 +63,7 @@ class World:
     output: OutputType | None = None
     streaming: bool = True
     background: Background = field(default_factory=Background)
+    files: SessionFiles | None = None
     writer: TurnWriter = field(default_factory=TurnWriter)
     offered: tuple[Offered, ...] = ()
     specs: tuple[ToolSpec, ...] = ()

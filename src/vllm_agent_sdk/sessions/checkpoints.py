@@ -81,7 +81,7 @@ class CheckpointFiles:
             self._write(self._manifest_path(checkpoint), _codec.encode(manifest))
         except OSError as error:
             raise StoreError(
-                f"The files of {self.root} cannot be kept in {self.folder}: {error}"
+                f"The files of {self.root} cannot be kept in {self.folder}: {error}."
             ) from error
         return manifest
 
