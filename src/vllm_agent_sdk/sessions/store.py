@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
 
-from vllm_agent_sdk.errors import SessionLockedError, SessionNotFoundError
-from vllm_agent_sdk.types.events import StoredEvent
+from vllm_agent_sdk.errors import SessionNotFoundError, StoreError, UsageError
+from vllm_agent_sdk.types.events import MessageAdded, ModelEnded, StoredEvent
+from vllm_agent_sdk.types.sessions import SessionInfo
 
-__all__ = ["EventLog", "MemoryLog", "MemoryStore", "SessionLog", "SessionStore"]
+__all__ = [
+    "EventLog",
+    "MemoryLog",
+    "SessionLog",
+    "SessionQuery",
+    "SessionStore",
+    "check_id",
+    "check_numbers",
+    "named",
+    "not_found",
+    "said",
+    "whole",
+]
+
+T = TypeVar("T")
+
+#: The longest id of a session, in characters.
+MAX_ID = 200
 
 
 class EventLog(Protocol):
     """An append-only log of events."""
 
     async def append(self, *events: StoredEvent) -> None:
-        """Keep the events, all or none; they are durable when this returns."""
+        """Keep the events, all or none; they are durable when this returns.
+
+        Events are numbered (`seq`) from 1, without a gap. One that is kept already is kept once.
+        A cancelled append has kept nothing, or it returns as if it had not been cancelled and the
+        next thing that is awaited raises (`whole`).
+
+        Raises:
+            StoreError: They could not be kept; a number is missing, or has another event already.
+            SessionLockedError: Another owner has taken the session over.
+        """
         ...
 
 
@@ -31,9 +60,30 @@ class SessionLog(EventLog, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class SessionQuery:
+    """Which sessions are asked for.
+
+    Attributes:
+        limit: So many at most.
+        before: Only those after this one in the order (time of the last event, then id).
+        tag: Only those that have it.
+        text: Only those that have it in id, title, tags or the text of a message; case-folded.
+    """
+
+    limit: int = 50
+    before: tuple[float, str] | None = None
+    tag: str | None = None
+    text: str | None = None
+
+
 @runtime_checkable
 class SessionStore(Protocol):
-    """Where sessions are kept."""
+    """Where sessions are kept.
+
+    `vllm_agent_sdk.testing.store_contract` checks one of your own. Every method may raise
+    `StoreError`, and `UsageError` for an id that cannot be one (`check_id`).
+    """
 
     async def open(self, session_id: str, *, create: bool = True) -> SessionLog:
         """Become the one writer of a session.
@@ -48,8 +98,47 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def latest(self) -> str | None:
-        """Give the id of the session that was written to last, or `None`."""
+    async def read(
+        self, session_id: str, after: int = 0, limit: int | None = None
+    ) -> Sequence[StoredEvent]:
+        """Give the events after a sequence number, in order, also of a session that is open.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+        """
+        ...
+
+    async def stat(self, session_id: str) -> SessionInfo:
+        """Describe a session.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+        """
+        ...
+
+    async def sessions(self, query: SessionQuery) -> Sequence[SessionInfo]:
+        """Describe sessions, the one that was written to last first; ties by id, backwards."""
+        ...
+
+    async def describe(self, session_id: str, *, title: str | None, tags: tuple[str, ...]) -> None:
+        """Set what a session is called, and its tags; its last change stays when it was.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+        """
+        ...
+
+    async def delete(self, session_id: str) -> None:
+        """Remove a session and its log.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            SessionLockedError: It is open.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of files and connections; the store can be used again. Idempotent."""
         ...
 
 
@@ -64,63 +153,72 @@ class MemoryLog:
         self.events.extend(events)
 
 
-class MemoryStore:
-    """Sessions that last as long as this object (`SessionStore`)."""
-
-    def __init__(self) -> None:
-        self._sessions: dict[str, list[StoredEvent]] = {}
-        self._open: set[str] = set()
-
-    def __repr__(self) -> str:
-        return f"MemoryStore({len(self._sessions)} sessions)"
-
-    async def open(self, session_id: str, *, create: bool = True) -> SessionLog:
-        """Become the one writer of a session.
-
-        Raises:
-            SessionNotFoundError: There is none, and it is not to be made.
-            SessionLockedError: It is open already.
-        """
-        if session_id in self._open:
-            raise SessionLockedError(
-                f"Session {session_id!r} is open already, in this process; close it first.",
-                holder="this process",
-            )
-        if session_id not in self._sessions and not create:
-            raise SessionNotFoundError(
-                f"There is no session {session_id!r} in {self!r}; create=True makes one."
-            )
-        # What is written last is at the end.
-        events = self._sessions.pop(session_id, [])
-        self._sessions[session_id] = events
-        self._open.add(session_id)
-        return _MemorySession(self, session_id, events)
-
-    async def latest(self) -> str | None:
-        """Give the id of the session that was opened or written to last, or `None`."""
-        return next(reversed(self._sessions), None)
-
-    def closed(self, session_id: str) -> None:
-        """Take note that a session has no writer any more."""
-        self._open.discard(session_id)
-
-    def written(self, session_id: str) -> None:
-        """Take note that a session was written to."""
-        self._sessions[session_id] = self._sessions.pop(session_id)
+# ── what all stores need ─────────────────────────────────────────────────────────────────────────
 
 
-class _MemorySession:
-    def __init__(self, store: MemoryStore, session_id: str, events: list[StoredEvent]) -> None:
-        self._store = store
-        self._id = session_id
-        self._events = events
+def check_id(session_id: str) -> str:
+    """Give an id back that can be one: 1 to 200 printable characters, no slash, no backslash.
 
-    async def append(self, *events: StoredEvent) -> None:
-        self._events.extend(events)
-        self._store.written(self._id)
+    Raises:
+        UsageError: It cannot be one.
+    """
+    if not session_id:
+        raise UsageError("A session id is not empty.")
+    bad = "/" in session_id or "\\" in session_id or session_id.strip(".") == ""
+    if bad or not session_id.isprintable():
+        raise UsageError(
+            f"A session id has no slash, backslash or control character: {session_id!r}."
+        )
+    if len(session_id) > MAX_ID:
+        raise UsageError(f"A session id has {MAX_ID} characters at most, not {len(session_id)}.")
+    return session_id
 
-    async def read(self, after: int = 0) -> Sequence[StoredEvent]:
-        return self._events[after:]
 
-    async def aclose(self) -> None:
-        self._store.closed(self._id)
+def not_found(session_id: str, where: object) -> SessionNotFoundError:
+    """Make the error for a session that is not there."""
+    return SessionNotFoundError(f"There is no session {session_id!r} in {where!r}.")
+
+
+def check_numbers(events: Sequence[StoredEvent]) -> int:
+    """Give the number of the first of some events, which follow each other.
+
+    Raises:
+        StoreError: They don't, or have no numbers.
+    """
+    first = events[0].seq
+    if first is None or first < 1:
+        raise StoreError(f"An event of a session's log is numbered from 1; this one: {first}.")
+    for expected, event in enumerate(events, first):
+        if event.seq != expected:
+            raise StoreError(f"Event {expected} is missing: the next one given is {event.seq}.")
+    return first
+
+
+def said(event: StoredEvent) -> str:
+    """Give the text of the message in an event, case-folded; empty where there is none."""
+    if isinstance(event, (MessageAdded, ModelEnded)) and event.message is not None:
+        return event.message.text.casefold()
+    return ""
+
+
+def named(session_id: str, title: str | None, tags: tuple[str, ...]) -> str:
+    """Give what a session is called, case-folded, for searching."""
+    return "\n".join([session_id, title or "", *tags]).casefold()
+
+
+async def whole(work: asyncio.Future[T]) -> T:
+    """Wait for work that is not to be cut: a cancellation in between is raised afterwards.
+
+    It is raised by whatever the task awaits next, so the caller takes note of the work first.
+    """
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled and (task := asyncio.current_task()) is not None:
+        # In place of the one that was caught: `asyncio.timeout` counts them.
+        task.uncancel()
+        task.cancel()
+    return work.result()
