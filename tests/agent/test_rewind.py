@@ -59,6 +59,10 @@ def by_hand(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def writes(*pairs: tuple[str, str]) -> Reply:
     return Reply.calls(*(("write", {"path": path, "text": text}) for path, text in pairs))
 
@@ -114,7 +118,7 @@ async def test_what_a_run_did_to_files_is_undone(client: Any, root: Path) -> Non
             ("users.txt", "keep"),
         }
         assert (planned.applied, done.applied, done.undo, done.failed) == (False, True, "c2", ())
-        assert {path.name: path.read_bytes() for path in root.iterdir()} == {
+        assert contents(root) == {
             "kept.txt": b"\x00\xff old",
             "mine.txt": b"mine",
             "users.txt": b"written by hand",

@@ -41,11 +41,25 @@ DEFERRED = {
 
 # The leaves use what users use (no underscore in the path, none of the runtime's own modules).
 PUBLIC = ("errors", "types", "sessions", "testing", "local", "sync")
+SCRIPTED = tuple(
+    f"agent.{name}"
+    for name in (
+        "driver",
+        "mode",
+        "model_call",
+        "opening",
+        "perform",
+        "tool_call",
+        "turns",
+        "world",
+    )
+)
 LEAVES: dict[str, tuple[str, ...]] = {
     "__main__": ("cli",),
     "cli": PUBLIC,
     "local": PUBLIC,
-    "testing": (*PUBLIC, "types._codec", "_core", "transport.base"),
+    # A scripted run is the agent's own loop with nothing to wait for: it needs the parts of it.
+    "testing": (*PUBLIC, "types._codec", "_core", "transport.base", *SCRIPTED),
 }
 
 

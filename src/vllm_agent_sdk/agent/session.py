@@ -18,17 +18,15 @@ from vllm_agent_sdk._core.run_state import (
 from vllm_agent_sdk.agent.asking import decided
 from vllm_agent_sdk.agent.feed import EventFeed, Until
 from vllm_agent_sdk.agent.prompts import PromptRuns, Prompts
-from vllm_agent_sdk.agent.rewind import checkpoints, found, new_id
 from vllm_agent_sdk.agent.run import Run, Start
-from vllm_agent_sdk.agent.session_runs import SessionRuns, heard, unsupported
+from vllm_agent_sdk.agent.session_rewind import SessionRewind
+from vllm_agent_sdk.agent.session_runs import heard, unsupported
 from vllm_agent_sdk.agent.tool_results import output_of
-from vllm_agent_sdk.errors import StoreError, UsageError
-from vllm_agent_sdk.types.checkpoints import Checkpoint, FileChange, RewindPlan
+from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.events import (
     Interrupted,
     MessageAdded,
     PermissionDecided,
-    Rewound,
     RunResumed,
     SettingsChanged,
     StoredEvent,
@@ -47,7 +45,7 @@ _ANSWERED = {"approval", "decision", "question"}
 Publish = Callable[[Any], None]
 
 
-class Session(SessionRuns[T]):
+class Session(SessionRewind[T]):
     """A conversation with an agent; made by `agent.session(…)`, used as `async with`.
 
     One run is active at a time. Opening a session starts nothing by itself: `resume()` takes up a
@@ -295,73 +293,6 @@ class Session(SessionRuns[T]):
         if not self._background.stop(task_id):
             tasks = ", ".join(self._background.ids) or "none"
             unsupported("stop_task", f"no task {task_id!r} is under way; there are: {tasks}")
-
-    # ── going back ───────────────────────────────────────────────────────────────────────────────
-
-    def checkpoints(self) -> list[Checkpoint]:
-        """Give the checkpoints of the session, the oldest first."""
-        return checkpoints(self._now)
-
-    async def rewind(
-        self,
-        checkpoint: str | Checkpoint,
-        files: bool = True,
-        conversation: bool = True,
-        dry_run: bool = False,
-        *,
-        delete_new: bool = False,
-    ) -> RewindPlan:
-        """Go back to a checkpoint: the files as they were, the conversation as it stood.
-
-        What is there now is kept first, as another checkpoint (`RewindPlan.undo`), unless files
-        cannot be kept: then nothing is done. New files stay, but those that a tool made: that it
-        was given in an argument named by `edits_files`, and that were not there before.
-
-        Args:
-            checkpoint: One of `checkpoints()`, or its id.
-            files: Bring the files back.
-            conversation: Forget what was said since the turn before which it was taken began.
-            dry_run: Do nothing, only say what would be done.
-            delete_new: Delete all files that are new, not only those that tools made.
-
-        Returns:
-            What was done, file by file; `failed` has those with which it did not work.
-
-        Raises:
-            CheckpointNotFoundError: There is no such checkpoint, or its files are gone.
-            UnsupportedControlError: A run is active or unfinished, or `files=True` and the agent
-                has no `checkpoints=`.
-            StoreError: The files cannot be read, or what is there now cannot be kept.
-            UsageError: Neither files nor conversation, or the session is not open.
-        """
-        self._opened()
-        if not (files or conversation):
-            raise UsageError("rewind(files=False, conversation=False) would do nothing.")
-        if self._driver is not None or self._state.phase not in {Phase.IDLE, Phase.DONE}:
-            unsupported("rewind", "a run is active or unfinished; interrupt() ends it")
-        if files and self._files is None:
-            unsupported("rewind", "the agent has no checkpoints=; files=False leaves the files")
-        to = found(self._state, checkpoint)
-        changes: list[FileChange] = []
-        if files and self._files is not None:
-            changes = await self._files.plan(self._state, to, delete_new)
-        gone = max(0, len(self._state.history) - len(to.history)) if conversation else 0
-        name, undo = to.event.checkpoint, None
-        if dry_run:
-            return RewindPlan(checkpoint=name, files=tuple(changes), messages=gone)
-        if files and self._files is not None:
-            kept = await self._files.take(new_id(self._state))
-            if kept.error is not None:
-                raise StoreError(f"Nothing was rewound: {kept.error.message}")
-            await self._commit(kept)
-            undo = kept.checkpoint
-            changes = await self._files.apply(to, changes)
-        await self._commit(
-            Rewound(checkpoint=name, conversation=conversation, files=changes, undo=undo)
-        )
-        return RewindPlan(
-            checkpoint=name, files=tuple(changes), messages=gone, applied=True, undo=undo
-        )
 
     # ── watching ─────────────────────────────────────────────────────────────────────────────────
 

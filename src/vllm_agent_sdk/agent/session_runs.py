@@ -79,6 +79,7 @@ class SessionRuns(Generic[T]):
         self._background = Background()
         self._writer = TurnWriter()
         self._files: SessionFiles | None = None
+        self._standing = asyncio.Lock()
         self._feeds = Feeds()
         self._state = State()
         self._seq = 0
@@ -194,7 +195,8 @@ class SessionRuns(Generic[T]):
                     )
                 self._run = run
             await load()
-            return await prepare(publish)
+            async with self._standing:  # a rewind under way comes first
+                return await prepare(publish)
 
         async def end() -> None:
             if self._run is run:

@@ -1,0 +1,97 @@
+"""How a session goes back: the part of `Session` that knows its checkpoints."""
+
+from __future__ import annotations
+
+from typing_extensions import TypeVar
+
+from vllm_agent_sdk._core.run_state import Moment, Phase
+from vllm_agent_sdk.agent.rewind import SessionFiles, checkpoints, found, new_id
+from vllm_agent_sdk.agent.session_runs import SessionRuns, unsupported
+from vllm_agent_sdk.errors import StoreError, UsageError
+from vllm_agent_sdk.types.checkpoints import Checkpoint, RewindPlan
+from vllm_agent_sdk.types.events import Rewound
+
+__all__ = ["SessionRewind"]
+
+T = TypeVar("T", default=str)
+
+
+class SessionRewind(SessionRuns[T]):
+    """Checkpoints, and the way back to them."""
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Give the checkpoints of the session, the oldest first."""
+        return checkpoints(self._now)
+
+    async def rewind(
+        self,
+        checkpoint: str | Checkpoint,
+        files: bool = True,
+        conversation: bool = True,
+        dry_run: bool = False,
+        *,
+        delete_new: bool = False,
+    ) -> RewindPlan:
+        """Go back to a checkpoint: the files as they were, the conversation as it stood.
+
+        What is there now is kept first, as another checkpoint (`RewindPlan.undo`), unless files
+        cannot be kept: then nothing is done. New files stay, but those that a tool made: that it
+        was given in an argument named by `edits_files`, and that were not there before.
+
+        Args:
+            checkpoint: One of `checkpoints()`, or its id.
+            files: Bring the files back.
+            conversation: Forget what was said since the turn before which it was taken began.
+            dry_run: Do nothing, only say what would be done.
+            delete_new: Delete all files that are new, not only those that tools made.
+
+        Returns:
+            What was done, file by file; `failed` has those with which it did not work.
+
+        Raises:
+            CheckpointNotFoundError: There is no such checkpoint, or its files are gone.
+            UnsupportedControlError: A run is active or unfinished, or `files=True` and the agent
+                has no `checkpoints=`.
+            StoreError: The files cannot be read, or what is there now cannot be kept.
+            UsageError: Neither files nor conversation, or the session is not open.
+        """
+        self._opened()
+        if not (files or conversation):
+            raise UsageError("rewind(files=False, conversation=False) would do nothing.")
+        if files and self._files is None:
+            unsupported("rewind", "the agent has no checkpoints=; files=False leaves the files")
+        await self._active()
+        async with self._standing:
+            if self._run is not None or self._state.phase not in {Phase.IDLE, Phase.DONE}:
+                unsupported("rewind", "a run is active or unfinished; interrupt() ends it")
+            to = found(self._state, checkpoint)
+            return await self._rewound(
+                to, self._files if files else None, conversation, dry_run, delete_new
+            )
+
+    async def _rewound(
+        self,
+        to: Moment,
+        files: SessionFiles | None,
+        conversation: bool,
+        dry_run: bool,
+        delete_new: bool,
+    ) -> RewindPlan:
+        changes = [] if files is None else await files.plan(self._state, to, delete_new)
+        name, undo = to.event.checkpoint, None
+        gone = max(0, len(self._state.history) - len(to.history)) if conversation else 0
+        if dry_run:
+            return RewindPlan(checkpoint=name, files=tuple(changes), messages=gone)
+        if files is not None:
+            kept = await files.take(new_id(self._state))
+            if kept.error is not None:
+                raise StoreError(f"Nothing was rewound: {kept.error.message}")
+            await self._commit(kept)
+            undo = kept.checkpoint
+            changes = await files.apply(to, changes)
+        await self._commit(
+            Rewound(checkpoint=name, conversation=conversation, files=changes, undo=undo)
+        )
+        return RewindPlan(
+            checkpoint=name, files=tuple(changes), messages=gone, applied=True, undo=undo
+        )
