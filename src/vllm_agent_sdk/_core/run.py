@@ -104,6 +104,8 @@ def _run_started(state: State, event: RunStarted) -> State:
         dialect=event.dialect,
         window=event.window,
         summaries=state.summaries,
+        last_tokens=state.last_tokens,
+        measured=state.measured,
         cache=state.cache,
         cached_before=len(state.cache),
         cost=0.0 if event.prices else None,

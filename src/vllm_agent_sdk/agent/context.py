@@ -3,98 +3,179 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from vllm_agent_sdk._core.log import Log
-from vllm_agent_sdk._core.run_state import State
-from vllm_agent_sdk.agent.turns import TurnWriter
-from vllm_agent_sdk.agent.world import World
+from vllm_agent_sdk._core.run_state import State, replace
+from vllm_agent_sdk.agent.model_port import Endpoint
+from vllm_agent_sdk.agent.reading import reader_of
+from vllm_agent_sdk.agent.turns import Traits, TurnWriter
 from vllm_agent_sdk.client.vllm import AsyncVLLM
-from vllm_agent_sdk.errors import VLLMError
+from vllm_agent_sdk.errors import ContextLengthError, VLLMError
 from vllm_agent_sdk.types import _codec
+from vllm_agent_sdk.types.chat import ChatCompletion
 from vllm_agent_sdk.types.events import Compacted
-from vllm_agent_sdk.types.messages import Message, UserMessage
+from vllm_agent_sdk.types.messages import Message, ToolMessage, UserMessage
+from vllm_agent_sdk.types.protocols import ChatModel
 from vllm_agent_sdk.types.results import ErrorInfo, Usage
 
-__all__ = ["COUNT_FROM", "ContextMeter", "summarise"]
+__all__ = ["COUNT_FROM", "ContextMeter", "Measured", "count_tokens", "learn_window", "summarise"]
 
 #: The server counts exactly once the estimate has passed this part of the window.
 COUNT_FROM = 0.7
 #: Bytes of text for a token, at least: an estimate that is rather too high.
-_BYTES_PER_TOKEN = 3
-#: What is left for an answer at least when a turn is clamped to the window.
-_LEAST = 1
+BYTES_PER_TOKEN = 3
+#: A request of so many tokens makes it worth asking how large the window is.
+_LEARN_FROM = 1000
+#: The part of the window that a summary may have, and the tokens it may have in any case.
+_SUMMARY_PART, _SUMMARY_LEAST = 8, 256
 
 INSTRUCTION = (
     "Summarise the conversation so far for yourself: the task, what was found out (tool results "
     "with their numbers and names), what was decided, and what is still to be done. Write only the "
     "summary."
 )
+#: What of a call changes its prompt, and is known to `/tokenize` too.
+_COUNTED = ("chat_template", "chat_template_kwargs", "media_io_kwargs", "mm_processor_kwargs")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How full the window is before a turn.
+
+    Attributes:
+        tokens: Tokens of the request; `None` far from the window, where nobody counts.
+        exact: False if they are estimated.
+        window: Tokens the model can read and write in one call, as far as known.
+    """
+
+    tokens: int | None = None
+    exact: bool = True
+    window: int | None = None
 
 
 class ContextMeter:
     """Knows how many tokens the next request has: estimated, and exactly where it gets close."""
 
-    def __init__(self, client: AsyncVLLM) -> None:
+    def __init__(self, client: ChatModel) -> None:
         self._client = client
         self._counted: dict[bytes, int | None] = {}
+        self._asked: set[str | None] = set()
 
     def estimate(self, state: State) -> int:
         """Give the tokens of the next request: those of the last call, and what came since."""
         fresh = state.history.since(state.measured)
         size = sum(len(_codec.encode(message)) for message in fresh)
         if not state.last_tokens:
-            size += len((state.started.instructions or "").encode())
+            size += len((state.started.instructions or "").encode("utf-8", "replace"))
             size += len(_codec.encode(list(state.tools)))
-        return state.last_tokens + size // _BYTES_PER_TOKEN
+        return state.last_tokens + size // BYTES_PER_TOKEN
 
-    def is_close(self, state: State) -> bool:
-        """True if the next request may fill so much of the window that it is to be counted."""
-        window = state.started.window
-        return window is not None and self.estimate(state) > COUNT_FROM * window
+    def is_close(self, state: State, traits: Traits) -> bool:
+        """True if the next request may fill so much of the window that somebody is to be asked."""
+        window = state.window or traits.window
+        if window is not None:
+            return state.window is None or self.estimate(state) > COUNT_FROM * window
+        return state.model not in self._asked and self.estimate(state) > _LEARN_FROM
 
-    async def count(self, writer: TurnWriter, state: State) -> int | None:
-        """Count the next request's tokens; estimated where the server cannot."""
-        params = writer.params(state)
-        asked: dict[str, Any] = {"messages": params["messages"], "model": state.model}
-        if params.get("tools"):
-            asked["tools"] = params["tools"]
+    async def measure(self, writer: TurnWriter, state: State) -> Measured:
+        """Count the next request's tokens where it comes close to the window.
+
+        A window that is not known is asked for, once for each model; what the server cannot count
+        is estimated.
+        """
+        window = state.window or writer.traits.window
+        if window is None:
+            self._asked.add(state.model)
+            window = writer.traits.window = await learn_window(self._client, state.model)
+        estimate = self.estimate(state)
+        if window is None or estimate <= COUNT_FROM * window:
+            return Measured(window=window)
+        asked = _asked(writer.params(state), state.model)
         digest = hashlib.sha256(_codec.encode(asked)).digest()
         if digest not in self._counted:
-            try:
-                self._counted[digest] = (await self._client.tokenize(**asked)).count
-            except VLLMError:
-                self._counted[digest] = None
+            self._counted[digest] = await count_tokens(self._client, asked)
         counted = self._counted[digest]
-        return self.estimate(state) if counted is None else counted
+        return Measured(estimate if counted is None else counted, counted is not None, window)
 
     def clamped(self, state: State, params: dict[str, Any]) -> dict[str, Any]:
-        """Bound `max_tokens` by what is left of the window, where that is known exactly."""
-        window, tokens = state.started.window, state.context_tokens
-        asked = params.get("max_tokens")
-        if window is None or tokens is None:
+        """Bound `max_tokens` by what is left of the window.
+
+        Where nobody counted, the estimate bounds only what was asked for and cannot fit.
+        """
+        window, asked = state.window, params.get("max_tokens")
+        if window is None:
             return params
-        left = max(_LEAST, window - tokens)
-        if asked is not None and asked <= left:
+        if state.context_tokens is not None and state.exact:
+            left = max(1, window - state.context_tokens)
+            return params if asked is not None and asked <= left else {**params, "max_tokens": left}
+        if asked is None:
             return params
-        return {**params, "max_tokens": left}
+        left = window - self.estimate(state)
+        return params if left < 1 or asked <= left else {**params, "max_tokens": left}
 
 
-async def summarise(world: World, state: State, count: int) -> Compacted:
+async def learn_window(client: ChatModel, model: str | None) -> int | None:
+    """Ask the server for a model's window; `None` where its card does not tell."""
+    if not isinstance(client, AsyncVLLM):
+        return None
+    try:
+        cards = (await client.models.list()).data
+    except VLLMError:
+        return None
+    found = next((card for card in cards if card.id == model), None)
+    return None if found is None else found.max_context_length.value
+
+
+def _asked(params: Mapping[str, Any], model: str | None) -> dict[str, Any]:
+    """Give a call's keywords as `/tokenize` takes them."""
+    given = {**params, **(params.get("extra_body") or {})}
+    asked: dict[str, Any] = {"messages": params["messages"], "model": model}
+    if params.get("tools"):
+        asked["tools"] = params["tools"]
+    asked.update((name, given[name]) for name in _COUNTED if given.get(name) is not None)
+    return asked
+
+
+async def count_tokens(client: ChatModel, asked: Mapping[str, Any]) -> int | None:
+    """Let the server count; `None` where it does not."""
+    if not isinstance(client, AsyncVLLM):
+        return None
+    try:
+        return (await client.tokenize(**asked)).count
+    except VLLMError:
+        return None
+
+
+# ── summaries ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def summarise(endpoint: Endpoint, traits: Traits, state: State, count: int) -> Compacted:
     """Ask for a summary of the first messages, on the prefix that the server has cached.
 
-    A summary that fails, is cut or says nothing leaves the messages as they are.
+    The request is the next turn's as far as the summary goes, and one message that asks for it.
+    Where that alone is too long, half as many messages are summarised, and so on. A summary that
+    fails, is cut or says nothing leaves the messages as they are.
     """
-    instruction = state.started.context.instruction or INSTRUCTION
-    if state.instruction:
-        instruction = f"{instruction}\n{state.instruction}"
-    try:
-        reply = await world.client.chat.completions.create(**_request(state, count, instruction))
-    except VLLMError as error:
-        return Compacted(error=ErrorInfo.of(error))
-    usage = Usage.of(reply.usage)
-    text = reply.text.strip()
+    while True:
+        try:
+            request = endpoint.request(_request(traits, state, count), stream=False)
+            reply = await request.whole()
+        except ContextLengthError as error:
+            fewer = _fewer(state, count)
+            if not fewer:
+                return Compacted(error=ErrorInfo.of(error))
+            count = fewer
+        except VLLMError as error:
+            return Compacted(error=ErrorInfo.of(error))
+        else:
+            return _compacted(state, reply, count)
+
+
+def _compacted(state: State, reply: ChatCompletion[Any], count: int) -> Compacted:
+    usage, text = Usage.of(reply.usage), _text(state, reply).strip()
     if reply.finish_reason != "stop" or not text:
         why = "was cut" if text else "is empty"
         said = f"The summary {why} (finish_reason {reply.finish_reason!r})."
@@ -103,11 +184,34 @@ async def summarise(world: World, state: State, count: int) -> Compacted:
     return Compacted(messages=count, summary=summary, usage=usage)
 
 
-def _request(state: State, count: int, instruction: str) -> dict[str, Any]:
-    """Give the request of a summary: the next turn's, as far as the summary goes."""
+def _fewer(state: State, count: int) -> int:
+    """Give about half as many messages, calls and their results together; 0 for too few."""
+    history, cut = state.history.since(0), count // 2
+    while cut > 0 and isinstance(history[cut], ToolMessage):
+        cut -= 1
+    return cut if cut > 1 else 0
+
+
+def _request(traits: Traits, state: State, count: int) -> dict[str, Any]:
+    """Give the request of a summary."""
+    instruction = state.started.context.instruction or INSTRUCTION
+    if state.instruction:
+        instruction = f"{instruction}\n{state.instruction}"
     said = Log[Message]([*state.history.since(0)[:count], UserMessage(instruction)])
-    params = TurnWriter().params(replace(state, history=said))
-    params.pop("response_format", None)
+    params = TurnWriter(traits).params(replace(state, history=said))
+    # They shape the agent's answers, and would cut or bend a summary.
+    for name in ("max_tokens", "response_format", "stop", "parse_text_calls"):
+        params.pop(name, None)
     if "tools" in params:
         params["tool_choice"] = "none"
+    if state.window is not None:
+        params["max_tokens"] = max(_SUMMARY_LEAST, state.window // _SUMMARY_PART)
     return params
+
+
+def _text(state: State, reply: ChatCompletion[Any]) -> str:
+    """Give the summary's text, out of the turn mode's own form where the model kept to it."""
+    reader = reader_of(state)
+    reader.push(reply.text)
+    reader.finish()
+    return reply.text if reader.ignored else reader.message(reply).text

@@ -126,6 +126,7 @@ class ModelCall:
             output_error=output_error,
             finish_reason="refusal" if refused else said.finish_reason,
             usage=Usage.of(said.usage),
+            cached_tokens=_cached(said),
             duration_s=loop.time() - begun,
             ttft_s=self._ttft,
             request_id=said.request_id,
@@ -265,6 +266,11 @@ class ModelCall:
                 "The server did not apply the schema: the reply is not JSON at all: "
                 f"{text[:200]!r}. Is its structured output switched off?"
             )
+
+
+def _cached(said: ChatCompletion[Any]) -> int | None:
+    details = None if said.usage is None else said.usage.prompt_tokens_details
+    return None if details is None else details.cached_tokens
 
 
 def _unsupported(error: ServerError, feature: str, message: str) -> UnsupportedByServerError:
