@@ -100,7 +100,13 @@ def advanced(state: State) -> State:
     """Let each call that waits for nobody go one status further."""
     if not any(entry.status in {CallStatus.HOOKED, CallStatus.ENDED} for entry in state.calls):
         return state
-    return replace(state, calls=tuple(_advanced(state, entry) for entry in state.calls))
+    entries = tuple(_advanced(state, entry) for entry in state.calls)
+    refused = [
+        entry.call
+        for entry, before in zip(entries, state.calls, strict=True)
+        if entry.status is CallStatus.DENIED and before.status is CallStatus.HOOKED
+    ]
+    return replace(state, calls=entries, denials=(*state.denials, *refused))
 
 
 def _advanced(state: State, entry: CallState) -> CallState:
