@@ -174,7 +174,17 @@ class WireStream(Generic[Item, Reply]):
                 raise UsageError("Two tasks read one stream at the same time; let one read it.")
             self._reading = True
             try:
-                await self._advance(self._stream or await self._opened())
+                stream = self._stream or await self._opened()
+                try:
+                    self._take(stream, await stream.receive())
+                except VLLMError as error:
+                    self._fail(error)
+                    await self._release()
+                except BaseException:
+                    # Cancelled, or worse: the socket is closed, so that the server stops.
+                    self._closed = True
+                    await asyncio.shield(self._release())
+                    raise
             finally:
                 self._reading = False
         return ready.popleft()
@@ -214,33 +224,23 @@ class WireStream(Generic[Item, Reply]):
                 raise
         return self._stream
 
-    async def _advance(self, stream: OpenStream) -> None:
-        """Read once; what comes of it is in `_ready`, `_completion` or `_failure`."""
-        try:
-            data = await stream.receive()
-            stream.arrived()
-            if not data:
-                self._end()
+    def _take(self, stream: OpenStream, data: bytes) -> None:
+        """Take what was read; what comes of it is in `_ready`, `_completion` or `_failure`."""
+        stream.arrived()
+        if not data:
+            self._end()
+            return
+        events = self._decoder.feed(data)
+        if events and not stream.has_data:
+            stream.data_came()
+        for event in events:
+            if event.data == _DONE:
+                self._end(said=True)
                 return
-            events = self._decoder.feed(data)
-            if events and not stream.has_data:
-                stream.data_came()
-            for event in events:
-                if event.data == _DONE:
-                    self._end(said=True)
-                    return
-                self._push(event.data)
-                if self._ends_complete and self._accumulator.complete:
-                    self._end(said=True)
-                    return
-        except VLLMError as error:
-            self._fail(error)
-            await self._release()
-        except BaseException:
-            # Cancelled, or worse: the socket is closed, so that the server stops.
-            self._closed = True
-            await asyncio.shield(self._release())
-            raise
+            self._push(event.data)
+            if self._ends_complete and self._accumulator.complete:
+                self._end(said=True)
+                return
 
     def _fail(self, error: VLLMError) -> None:
         """End by an error, unless all that was asked for has come."""

@@ -278,6 +278,7 @@ async def _first_event(stream: OpenStream, limit: int | None) -> bytes:
     held: list[bytes] = []
     try:
         while data := await stream.receive():
+            stream.arrived()
             held.append(data)
             event = next(iter(decoder.feed(data)), None)
             if event is not None:
