@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.feature("Q-01")
+pytestmark = [pytest.mark.feature("Q-01"), pytest.mark.feature("Q-02")]
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
@@ -21,4 +22,6 @@ async def test_an_example_of_the_guide_passes(example: str) -> None:
     tests = [names[name] for name in names if name.startswith("test_")]
     assert tests
     for test in tests:
-        await test()
+        answer = test()
+        if inspect.isawaitable(answer):
+            await answer

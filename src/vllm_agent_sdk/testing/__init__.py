@@ -3,6 +3,7 @@
 from vllm_agent_sdk.testing.chat_route import Script
 from vllm_agent_sdk.testing.exchange import SimulatorRequest
 from vllm_agent_sdk.testing.reply import Call, Reply, ReplyOptions, ReplyUsage
+from vllm_agent_sdk.testing.scripted import ScriptAnswer, ScriptedRun, scripted_run
 from vllm_agent_sdk.testing.settings import SimulatorOptions
 from vllm_agent_sdk.testing.simulator import Simulator
 
@@ -12,7 +13,10 @@ __all__ = [
     "ReplyOptions",
     "ReplyUsage",
     "Script",
+    "ScriptAnswer",
+    "ScriptedRun",
     "Simulator",
     "SimulatorOptions",
     "SimulatorRequest",
+    "scripted_run",
 ]
