@@ -14,9 +14,10 @@ from urllib.parse import parse_qs
 from vllm_agent_sdk.testing import checks, wire
 from vllm_agent_sdk.testing.exchange import Answer, Pacing, SimulatorRequest, json_answer
 from vllm_agent_sdk.testing.fields import FieldCheck
-from vllm_agent_sdk.testing.jsontypes import is_list, is_object
+from vllm_agent_sdk.testing.jsontypes import is_object
 from vllm_agent_sdk.testing.model_output import ChatFacts
 from vllm_agent_sdk.testing.reply import Fixed, Reply
+from vllm_agent_sdk.testing.responses_prompt import chat_messages, chat_tools
 from vllm_agent_sdk.testing.responses_wire import (
     ResponseFacts,
     frames_of,
@@ -116,10 +117,10 @@ class ResponsesRoute:
         previous = body.get("previous_response_id")
         if previous is not None and previous not in self._kept:
             raise _not_found(previous)
-        messages = _messages(body)
+        messages = chat_messages(body)
         if previous is not None:
             messages = [{"content": str(self._kept[previous].response["output"])}, *messages]
-        tokens = len(self._prompts.of_chat(messages, body.get("tools")))
+        tokens = len(self._prompts.of_chat(messages, chat_tools(body)))
         limit = self._settings.max_model_len
         if tokens > limit:
             checks.check_length(tokens, limit)
@@ -263,26 +264,3 @@ def _not_found(id_: object) -> checks.RefusedError:
         type="invalid_request_error",
         param="response_id",
     )
-
-
-def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Make chat messages of the input, as the server does before its template renders them."""
-    messages: list[dict[str, Any]] = []
-    if body.get("instructions"):
-        messages.append({"role": "system", "content": body["instructions"]})
-    given = body["input"]
-    items: list[Any] = given if is_list(given) else [{"role": "user", "content": given}]
-    for item in items:
-        if not is_object(item):
-            continue
-        match item.get("type", "message"):
-            case "function_call":
-                function = {"name": item.get("name"), "arguments": item.get("arguments")}
-                messages.append({"role": "assistant", "tool_calls": [{"function": function}]})
-            case "function_call_output":
-                messages.append({"role": "tool", "content": item.get("output")})
-            case "reasoning":
-                pass  # most templates leave it out
-            case _:
-                messages.append({"role": item.get("role"), "content": item.get("content")})
-    return messages
