@@ -16,6 +16,7 @@ from vllm_agent_sdk._core.dialect import (
     guided_format,
     system_text,
 )
+from vllm_agent_sdk._core.envelope import envelope_format
 from vllm_agent_sdk._core.guided_stream import GuidedParser
 from vllm_agent_sdk.types.messages import (
     AssistantMessage,
@@ -85,6 +86,14 @@ def test_a_typed_answer_is_its_schema_between_the_tags() -> None:
     assert form == {"type": "or", "elements": [one_of(WEATHER), final]}
 
 
+def test_integers_end() -> None:
+    count = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0}}}
+    many = ToolSpec(name="count", description="", parameters=count)
+    for form in (guided_format([many]), envelope_format([many]), guided_format([], output=count)):
+        assert str(form).count("'maximum': 9223372036854775807") == 1, form
+        assert "'minimum': 0" in str(form)
+
+
 def test_a_required_call_leaves_no_answer() -> None:
     assert guided_format([WEATHER], require_call=True)["format"] == one_of(WEATHER)
 
@@ -107,14 +116,14 @@ def test_several_calls_have_a_cap() -> None:
 def test_the_tools_stand_in_the_system_text_one_a_line() -> None:
     assert system_text(None, [WEATHER, COLOR]) == (
         "Use the tools to answer.\nTools:\n"
-        "get_weather(city): Get the weather of a city\n"
-        "get_color(thing): Get the color of a thing"
+        "get_weather(city: string): Get the weather of a city\n"
+        "get_color(thing: string): Get the color of a thing"
     )
 
 
 def test_instructions_come_first_and_stand_alone_without_tools() -> None:
     assert system_text("Be brief.", [COLOR]) == (
-        "Be brief.\nTools:\nget_color(thing): Get the color of a thing"
+        "Be brief.\nTools:\nget_color(thing: string): Get the color of a thing"
     )
     assert system_text("Be brief.", []) == "Be brief."
     assert system_text(None, []) == ""

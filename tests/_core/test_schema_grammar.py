@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from vllm_agent_sdk import SchemaError
 from vllm_agent_sdk._core.schema import Validator
 from vllm_agent_sdk._core.schema_grammar import (
+    bounded,
     grammar_schema,
     response_schema,
     strict_tool,
@@ -209,3 +211,26 @@ def test_a_response_s_schema_holds_nothing_that_makes_vllm_change_its_backend() 
     }
     with pytest.raises(SchemaError, match="patternProperties"):
         response_schema({"type": "object", "properties": {}, "patternProperties": {"^x": {}}})
+
+
+@pytest.mark.feature("O-06")
+@pytest.mark.parametrize(
+    ("schema", "added"),
+    [
+        ({"type": "integer"}, {"minimum": -(2**63) + 1, "maximum": 2**63 - 1}),
+        ({"type": ["integer", "null"]}, {"minimum": -(2**63) + 1, "maximum": 2**63 - 1}),
+        ({"type": "integer", "minimum": 3}, {"maximum": 2**63 - 1}),
+        ({"type": "integer", "exclusiveMaximum": 9}, {"minimum": -(2**63) + 1}),
+        ({"type": "number"}, {}),
+        ({"type": ["integer", "number"]}, {}),
+        ({"type": "object", "properties": {"type": {"const": {"type": "integer"}}}}, {}),
+    ],
+)
+def test_integers_have_64_bits_where_the_schema_says_nothing_else(schema: Any, added: Any) -> None:
+    before = copy.deepcopy(schema)
+    assert bounded(schema) == {**schema, **added}
+    assert bounded({"items": schema, "anyOf": [schema]}) == {
+        "items": {**schema, **added},
+        "anyOf": [{**schema, **added}],
+    }
+    assert schema == before

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from vllm_agent_sdk._core.answer import answer_text, arguments_schema
 from vllm_agent_sdk._core.envelope import envelope_call, envelope_final
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL
-from vllm_agent_sdk._core.schema_grammar import grammar_schema
+from vllm_agent_sdk._core.schema_grammar import bounded, grammar_schema
 from vllm_agent_sdk._core.transcript import answered, wire_content
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.messages import (
@@ -83,7 +83,7 @@ def guided_format(
     """
     content: dict[str, Any] = {"type": "any_text", "excludes": ["[[/"]}
     if output is not None:
-        schema = grammar_schema(output, "The output's schema")
+        schema = bounded(grammar_schema(output, "The output's schema"))
         content = {"type": "json_schema", "json_schema": schema}
     final = {"type": "tag", "begin": "[[final]]", "content": content, "end": "[[/final]]"}
     if not tools:
@@ -100,7 +100,7 @@ def guided_format(
 
 def _tag(tool: ToolSpec) -> dict[str, Any]:
     schema = grammar_schema(arguments_schema(tool), f"The parameters of the tool {tool.name!r}")
-    content = {"type": "json_schema", "json_schema": schema}
+    content = {"type": "json_schema", "json_schema": bounded(schema)}
     return {"type": "tag", "begin": f"[[call {tool.name}]]", "content": content, "end": "[[/call]]"}
 
 
@@ -147,13 +147,13 @@ def _line(tool: ToolSpec) -> str:
 
 
 def _argument(name: str, schema: object, required: bool) -> str:
-    """Give an argument as small models read it best: the bare name where it is plain text."""
+    """Give an argument with its type, texts too: without it small models call less and worse."""
     schema = schema if isinstance(schema, dict) else {}
     if "enum" in schema:
         kind = " | ".join(_codec.encode(value).decode() for value in schema["enum"])
     else:
         kind = schema.get("type", "")
-        kind = "" if kind == "string" or not isinstance(kind, str) else kind
+        kind = kind if isinstance(kind, str) else ""
     text = f"{name}: {kind}" if kind else name
     return text if required else f"{text}?"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from vllm_agent_sdk._core.answer import arguments_schema, moved, refers
 from vllm_agent_sdk._core.guided_stream import JsonValue
-from vllm_agent_sdk._core.schema_grammar import response_schema
+from vllm_agent_sdk._core.schema_grammar import bounded, response_schema
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.events import (
     StreamEvent,
@@ -56,7 +56,7 @@ def envelope_format(
     schema = {"anyOf": forms} if len(forms) > 1 else forms[0]
     if defs:
         schema = {**schema, "$defs": defs}
-    schema = response_schema(schema, "The schema of an envelope turn")
+    schema = bounded(response_schema(schema, "The schema of an envelope turn"))
     form = {"name": "turn", "schema": schema, "strict": True}
     return {"type": "json_schema", "json_schema": form}
 

@@ -20,7 +20,7 @@ from vllm_agent_sdk._core.schema_pattern import looks_around, unsupported_syntax
 from vllm_agent_sdk.errors import SchemaError
 from vllm_agent_sdk.types import _codec
 
-__all__ = ["grammar_schema", "response_schema", "strict_tool", "unenforced"]
+__all__ = ["bounded", "grammar_schema", "response_schema", "strict_tool", "unenforced"]
 
 Schema = dict[str, Any]
 
@@ -138,6 +138,21 @@ def grammar_schema(schema: Schema, where: str, hint: str | None = None) -> Schem
         )
     made: Schema = _Rewriting(schema, where, hint).rewritten(schema, "")
     return made
+
+
+def bounded(schema: Any) -> Any:
+    """Give a grammar's schema whose integers end: they have 64 bits where it says nothing else.
+
+    Small models write digits until their tokens are used up (seen on one of 135 million
+    parameters), and what is cut is no call.
+    """
+    copy = refs.mapped(schema, bounded)
+    if isinstance(copy, dict) and "integer" in _types(copy) and "number" not in _types(copy):
+        if "minimum" not in copy and "exclusiveMinimum" not in copy:
+            copy["minimum"] = -_MOST
+        if "maximum" not in copy and "exclusiveMaximum" not in copy:
+            copy["maximum"] = _MOST
+    return copy
 
 
 def _depth(schema: Any) -> int:
