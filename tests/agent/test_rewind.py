@@ -15,6 +15,7 @@ from vllm_agent_sdk import (
     CheckpointNotFoundError,
     Checkpoints,
     FileChange,
+    ModelStarted,
     Notice,
     Permissions,
     Rewound,
@@ -319,3 +320,79 @@ def test_the_blocking_session_can_too(client: Any, root: Path) -> None:
             (checkpoint,) = session.checkpoints()
             assert session.rewind(checkpoint).applied
     assert list(root.iterdir()) == []
+
+
+# ── forks ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.feature("D-06")
+async def test_a_fork_goes_its_own_way(client: Any, root: Path) -> None:
+    store = MemoryStore()
+    async with Simulator(*(Reply.text(each) for each in ("a", "b", "c"))) as server:
+        agent = agent_of(client, server, root)
+        async with agent.session("s", store=store) as session:
+            await session.run("1")
+            fork = await session.fork()
+            async with fork:
+                await fork.run("2")
+                await session.run("3")
+                said = [message.text for message in fork.messages]
+            assert said == ["1", "a", "2", "b"]
+            assert [message.text for message in session.messages] == ["1", "a", "3", "c"]
+            assert fork.id != session.id
+
+
+@pytest.mark.feature("D-06")
+async def test_a_fork_from_a_checkpoint_has_its_conversation_and_its_files(
+    client: Any, root: Path
+) -> None:
+    (root / "a").write_text("0")
+    async with Simulator(writes(("a", "1")), Reply.text("done")) as server:
+        agent = agent_of(client, server, root)
+        async with agent.session() as session:
+            await session.run("write")
+            async with await session.fork("c1") as fork:
+                assert [message.text for message in fork.messages] == ["write"]
+                assert (root / "a").read_text() == "1"
+                assert [each.id for each in fork.checkpoints()] == ["c1"]
+                await fork.rewind("c1")
+                assert (root / "a").read_text() == "0"
+            assert len(session.messages) == 4
+
+
+@pytest.mark.feature("D-06")
+async def test_a_fork_from_an_event_has_what_was_kept_up_to_it(client: Any, root: Path) -> None:
+    async with Simulator(Reply.text("a"), Reply.text("b")) as server:
+        agent = agent_of(client, server, root)
+        async with agent.session() as session:
+            await session.run("1")
+            number = len(await events_of(session))
+            await session.run("2")
+            async with await session.fork(number) as fork:
+                assert [message.text for message in fork.messages] == ["1", "a"]
+                assert await fork.resume() is None
+            with pytest.raises(UsageError, match="at=1000"):
+                await session.fork(1000)
+            with pytest.raises(CheckpointNotFoundError):
+                await session.fork("c7")
+
+
+@pytest.mark.feature("D-06")
+async def test_a_fork_of_an_active_run_is_unfinished_and_can_be_taken_up(
+    client: Any, root: Path
+) -> None:
+    replies = (Reply.text("slow", first_delay=30), Reply.text("quick"))
+    async with Simulator(*replies) as server:
+        agent = agent_of(client, server, root)
+        async with agent.session() as session:
+            run = await session.send("1")
+            async for event in run:
+                if isinstance(event, ModelStarted):
+                    break
+            with pytest.raises(UnsupportedControlError, match="a run is active"):
+                await session.fork("c1")
+            async with await session.fork() as fork:
+                taken_up = await fork.resume()
+                assert taken_up is not None
+                assert (await taken_up).text == "quick"
+            await run.interrupt()

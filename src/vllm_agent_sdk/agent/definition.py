@@ -33,7 +33,8 @@ from vllm_agent_sdk.types.results import RunResult
 
 if TYPE_CHECKING:
     from vllm_agent_sdk._core.output import OutputType
-    from vllm_agent_sdk.agent.blocking import BlockingRun, BlockingSession
+    from vllm_agent_sdk.agent.blocking import BlockingRun
+    from vllm_agent_sdk.agent.blocking_session import BlockingSession
     from vllm_agent_sdk.agent.driver import Driver
     from vllm_agent_sdk.agent.session import Session
     from vllm_agent_sdk.agent.tool_function import FunctionTool
@@ -282,7 +283,7 @@ class Agent(Generic[Deps, T]):
 
         Args:
             id: The session's id; none makes a new session, with an id of its own.
-            store: Where it is kept; none: in memory, as long as the session object.
+            store: Where it is kept; unset: `VLLM_AGENT_SESSION_STORE_PATH`, else in memory.
             create: Make the session if there is none of this id.
             latest: Take the session that was written to last.
             deps: What tools get as `ctx.deps`.
@@ -313,7 +314,7 @@ class Agent(Generic[Deps, T]):
 
         It takes what `session` takes, and raises what that and `run_sync` do.
         """
-        from vllm_agent_sdk.agent.blocking import BlockingSession
+        from vllm_agent_sdk.agent.blocking_session import BlockingSession
 
         session = self._blocking("session_sync", "session").session
         return BlockingSession(
@@ -380,9 +381,8 @@ class Agent(Generic[Deps, T]):
 
     def priced(self) -> dict[str, Price]:
         """Give the prices by model."""
-        if self.prices is None:
-            return {}
-        return {"*": self.prices} if isinstance(self.prices, Price) else dict(self.prices)
+        prices = self.prices or {}
+        return {"*": prices} if isinstance(prices, Price) else dict(prices)
 
     @property
     def offered(self) -> Mapping[str, Offered]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 from typing_extensions import TypeVar
 
 from vllm_agent_sdk._core.run_state import Moment, Phase
 from vllm_agent_sdk.agent.rewind import SessionFiles, checkpoints, found, new_id
 from vllm_agent_sdk.agent.session_runs import SessionRuns, unsupported
 from vllm_agent_sdk.errors import StoreError, UsageError
+from vllm_agent_sdk.sessions.functions import fork_session
 from vllm_agent_sdk.types.checkpoints import Checkpoint, RewindPlan
-from vllm_agent_sdk.types.events import Rewound
+from vllm_agent_sdk.types.events import Rewound, stamp
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.agent.session import Session
 
 __all__ = ["SessionRewind"]
 
@@ -94,4 +101,43 @@ class SessionRewind(SessionRuns[T]):
         )
         return RewindPlan(
             checkpoint=name, files=tuple(changes), messages=gone, applied=True, undo=undo
+        )
+
+    async def fork(self, at: str | Checkpoint | int | None = None) -> Session[T]:
+        """Make another session that begins like this one and goes its own way.
+
+        Args:
+            at: A checkpoint, or its id: the conversation of the new one goes on from there; the
+                files stay as they are. A number: it has the events up to this one. `None`: all.
+
+        Returns:
+            The new session, of the same agent in the same store, not yet opened: use it as
+            `async with`. An unfinished run is unfinished there, too: `resume()` takes it up.
+
+        Raises:
+            CheckpointNotFoundError: There is no such checkpoint.
+            UnsupportedControlError: A checkpoint is given, and a run is active or unfinished.
+            UsageError: The log has no such event, or the session is not open.
+        """
+        from vllm_agent_sdk.agent.session import Session
+
+        self._opened()
+        await self._active()
+        back: Rewound | None = None
+        if isinstance(at, (str, Checkpoint)):
+            if self._run is not None or self._state.phase not in {Phase.IDLE, Phase.DONE}:
+                unsupported("fork", "a run is active or unfinished; interrupt() ends it")
+            back = Rewound(checkpoint=found(self._state, at).event.checkpoint)
+        await self._flush()
+        number = at if isinstance(at, int) else None
+        new_id = await fork_session(self._store, self.id, at=number)
+        if back is not None:
+            log = await self._store.open(new_id, create=False)
+            try:
+                stamp(back, "", self._agent.name or "main", time.time(), self._seq + 1)
+                await log.append(back)
+            finally:
+                await log.aclose()
+        return Session(
+            self._agent, new_id, store=self._store, deps=self._deps, on_unknown=self._on_unknown
         )
