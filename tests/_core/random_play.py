@@ -251,7 +251,8 @@ class RandomPlay(Play):
         """What nobody has to wait for."""
         pick = self.pick
         kind = pick.choice(
-            ["steer", "after", "interrupt", "notice", "model", "mode", "task", "crash", "sub"]
+            ["steer", "after", "interrupt", "notice", "model", "mode", "tools", "task"]
+            + ["crash", "sub"]
         )
         if kind == "sub" and not ends:
             usage = Usage(1, 1, requests=1)
@@ -266,6 +267,9 @@ class RandomPlay(Play):
             self.add(
                 SettingsChanged("permission_mode", "default", pick.choice(["plan", "default"]))
             )
+        elif kind == "tools":
+            shown = pick.sample(SPECS, pick.randint(0, len(SPECS)))
+            self.add(SettingsChanged("tools", new=[spec.name for spec in shown], tools=shown))
         elif kind == "task" and self.background:
             self.end_background()
         elif kind == "crash" and not ends:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vllm_agent_sdk.errors import ToolError
-from vllm_agent_sdk.types.messages import ContentBlock, TextBlock, text_of
+from vllm_agent_sdk.types.messages import ContentBlock, TextBlock, UserMessage, text_of
 
-__all__ = ["READ_TOOL", "Whole", "cut", "read_on"]
+__all__ = ["READ_TOOL", "Whole", "cut", "cut_notification", "notification", "read_on"]
 
 #: The tool that reads on.
 READ_TOOL = "read_output"
@@ -52,6 +52,34 @@ def cut(
             blocks.append(TextBlock(block.text[:size]))
         size -= len(block.text)
     return [*blocks, TextBlock(note)], whole
+
+
+def notification(task: str, tool: str, result: str | list[ContentBlock]) -> UserMessage:
+    """Give the message that tells of a background task's end, and its result."""
+    head = _head(task, tool)
+    if isinstance(result, str):
+        return UserMessage(head + result)
+    return UserMessage([TextBlock(head), *result])
+
+
+def cut_notification(
+    message: UserMessage, size: int, task: str, tool: str
+) -> tuple[UserMessage, Whole | None]:
+    """Cut the result in a notification, if it is longer; what it is about stays."""
+    content = message.content
+    result: str | list[ContentBlock]
+    if isinstance(content, str):
+        result = content.removeprefix(_head(task, tool))
+    else:
+        result = [block for block in content if block != TextBlock(_head(task, tool))]
+    if len(text_of(result)) <= size:
+        return message, None
+    shown, whole = cut(result, size, task)
+    return notification(task, tool, shown), whole
+
+
+def _head(task: str, tool: str) -> str:
+    return f"[The background task {task} of {tool} has ended.]\n"
 
 
 def read_on(outputs: Iterable[Whole], key: str, offset: int) -> str:

@@ -295,6 +295,7 @@ def tool_ended(state: State, event: ToolEnded) -> State:
         changes["status"] = CallStatus.INVALID
     if event.task is not None:
         state = replace(state, background=(*state.background, (event.task, entry.call)))
+        changes["detached"] = True
     return state.with_call(entry.call.id, **changes)
 
 

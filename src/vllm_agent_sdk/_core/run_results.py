@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vllm_agent_sdk._core.read_back import cut
+from vllm_agent_sdk._core.read_back import cut, cut_notification
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL, CallStatus, State, Stop, replace
 from vllm_agent_sdk.types.messages import Message, ToolMessage, UserMessage
 from vllm_agent_sdk.types.results import ErrorInfo
@@ -65,10 +65,12 @@ def background_ended(
     known = (*state.tools, *state.started.tools)
     spec = next((tool for tool in known if call is not None and tool.name == call.name), None)
     limit = None if spec is None else spec.max_output
-    if task is None or limit is None or len(message.text) <= limit:
+    if call is None or task is None or limit is None:
         return state, message
-    content, whole = cut(message.content, limit, task)
-    return replace(state, outputs=state.outputs.appended(whole)), UserMessage(content)
+    message, whole = cut_notification(message, limit, task, call.name)
+    if whole is not None:
+        state = replace(state, outputs=state.outputs.appended(whole))
+    return state, message
 
 
 def _shown(state: State) -> tuple[State, list[Message]]:
@@ -78,7 +80,7 @@ def _shown(state: State) -> tuple[State, list[Message]]:
         result = entry.result
         if result is None:
             continue
-        limit = None if entry.spec is None else entry.spec.max_output
+        limit = None if entry.spec is None or entry.detached else entry.spec.max_output
         ran = entry.status in {CallStatus.ENDED, CallStatus.DONE}
         if ran and limit is not None and len(result.text) > limit:
             content, whole = cut(result.content, limit, result.call_id)

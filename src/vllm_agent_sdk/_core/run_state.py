@@ -95,6 +95,7 @@ class CallState:
         outside: Paths in its arguments that lie outside the permitted folders.
         failed: True if the tool gave an error.
         repairs: What was repaired in its arguments.
+        detached: True if its tool goes on in the background.
     """
 
     call: ToolCall
@@ -109,6 +110,7 @@ class CallState:
     outside: tuple[str, ...] = ()
     failed: bool = False
     repairs: tuple[str, ...] = ()
+    detached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

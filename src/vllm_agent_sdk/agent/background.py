@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from vllm_agent_sdk._core.read_back import notification
 from vllm_agent_sdk.agent.tool_results import error_text
 from vllm_agent_sdk.types.events import MessageAdded, StoredEvent, ToolEnded
-from vllm_agent_sdk.types.messages import ContentBlock, TextBlock, ToolCall, UserMessage
+from vllm_agent_sdk.types.messages import ContentBlock, ToolCall
 
 __all__ = ["Background"]
 
@@ -69,17 +70,15 @@ class Background:
         self, task_id: str, call: ToolCall, task: asyncio.Task[ToolEnded], threaded: bool
     ) -> None:
         self._tasks.pop(task_id, None)
-        said = f"[The background task {task_id} of {call.name} has ended.]\n"
         content: str | list[ContentBlock]
         if task.cancelled():
-            content = f"{said}It was stopped; what it had done until then is unknown."
+            content = "It was stopped; what it had done until then is unknown."
             if threaded:
-                content = f"{said}It was to stop: outcome unknown (still running)."
+                content = "It was to stop: outcome unknown (still running)."
         elif (error := task.exception()) is not None:
-            content = f"{said}It failed: {error_text(error)}"
+            content = f"It failed: {error_text(error)}"
         else:
             message = task.result().message
-            said = f"{said}It failed: " if message.is_error else said
-            given = message.content
-            content = said + given if isinstance(given, str) else [TextBlock(said), *given]
-        self.tell(MessageAdded(message=UserMessage(content), when="notification", task=task_id))
+            content = f"It failed: {message.text}" if message.is_error else message.content
+        told = notification(task_id, call.name, content)
+        self.tell(MessageAdded(message=told, when="notification", task=task_id))
