@@ -112,6 +112,8 @@ def _check_tool_choice(body: Mapping[str, Any]) -> None:
 def _format_of(body: Mapping[str, Any]) -> str | None:
     """The type of the response format, if it is one that constrains."""
     form = body.get("response_format")
+    if form is None:
+        return None
     name = form.get("type") if isinstance(form, Mapping) else None
     return None if name in {None, "text"} else str(name)
 
@@ -119,7 +121,7 @@ def _format_of(body: Mapping[str, Any]) -> str | None:
 def constraint_of(body: Mapping[str, Any]) -> tuple[str, Any] | None:
     """Give kind and value of the constraint of a request; `None` if it has none."""
     outputs = body.get("structured_outputs")
-    if isinstance(outputs, Mapping):
+    if outputs is not None and isinstance(outputs, Mapping):
         for kind in KINDS:
             if outputs.get(kind) is not None:
                 return kind, outputs[kind]
@@ -171,7 +173,10 @@ def matcher_of(body: Mapping[str, Any]) -> tuple[str, Callable[[str], object]] |
 
     `None` for any other constraint, and where the text begins with what it did not apply to.
     """
-    kind, value = constraint_of(body) or (None, None)
+    constraint = constraint_of(body)
+    if constraint is None:
+        return None
+    kind, value = constraint
     if body.get("echo") or body.get("continue_final_message"):
         return None
     if kind == "choice" and isinstance(value, (list, tuple)):

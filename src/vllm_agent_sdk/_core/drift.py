@@ -7,6 +7,7 @@ field that it lists is there. A version that tells no release (a build from sour
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ TABLE: tuple[Drift, ...] = (
 )
 
 
+@functools.lru_cache(maxsize=64)
 def release(version: str | None) -> Release | None:
     """Read a version; `None` for one that tells no release."""
     found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?!\.?dev)", version or "")
@@ -138,13 +140,22 @@ def suited(path: str, body: Mapping[str, Any], profile: ServerProfile) -> Mappin
     fields = (profile.fields.value or {}).get(f"/v1{path}")
     if version is None and fields is None:
         return body
+    lacking = _lacking(path, version, fields)
+    if not lacking:
+        return body
     fitted: Body = dict(body)
-    for drift in TABLE:
-        if path not in drift.paths or not _lacks(drift, version, fields):
-            continue
+    for drift in lacking:
         if drift.asked(fitted):
             fitted = _older(drift, fitted, profile)
     return fitted
+
+
+@functools.lru_cache(maxsize=64)
+def _lacking(
+    path: str, version: Release | None, fields: tuple[str, ...] | None
+) -> tuple[Drift, ...]:
+    """Give what a server does not know of a route."""
+    return tuple(drift for drift in TABLE if path in drift.paths and _lacks(drift, version, fields))
 
 
 def _lacks(drift: Drift, version: Release | None, fields: tuple[str, ...] | None) -> bool:

@@ -41,6 +41,9 @@ class Change:
     returned: bool = False
 
 
+_NOTHING = Change()
+
+
 class Pool:
     """The servers of a client, by their numbers.
 
@@ -70,6 +73,8 @@ class Pool:
             tried: Those the call has failed on.
             elsewhere: Take none of these.
         """
+        if len(self._servers) == 1:
+            return self._only(now, away=elsewhere and 0 in tried)
         usable = [number for number in range(len(self._servers)) if self._usable(number, now)]
         fresh = [number for number in usable if number not in tried]
         found = fresh if fresh or elsewhere else usable
@@ -88,6 +93,13 @@ class Pool:
             return None
         self._turn = (number + 1) % size
         return number
+
+    def _only(self, now: float, *, away: bool) -> int | None:
+        """Choose the one there is."""
+        if away or not self._usable(0, now):
+            return None
+        breaker = self._servers[0].breaker
+        return 0 if breaker is None or breaker.admit(now) else None
 
     def another(self, now: float, tried: Collection[int]) -> bool:
         """Tell whether there is a server that the call has not failed on."""
@@ -120,10 +132,12 @@ class Pool:
         """Report that an attempt was answered, if only by a refusal."""
         server = self._servers[number]
         if server.breaker is None:
-            return Change()
+            return _NOTHING
         closed = server.breaker.is_open
         server.breaker.succeeded()
-        back = closed and len(self._servers) > 1 and not server.dead
+        if not closed:
+            return _NOTHING
+        back = len(self._servers) > 1 and not server.dead
         return Change(closed=closed, returned=back)
 
     def failed(self, number: int, error: VLLMError, now: float) -> Change:
@@ -158,6 +172,8 @@ class Pool:
     def due(self, now: float) -> list[int]:
         """Give the servers whose health is to be asked for now; each is asked by one at a time."""
         found: list[int] = []
+        if len(self._servers) == 1 and not self._servers[0].dead:
+            return found  # an only server's breaker lets a call through instead
         for number, server in enumerate(self._servers):
             half_open = (
                 len(self._servers) > 1

@@ -27,6 +27,8 @@ def read_text(
         think_tags: `<think>…</think>` at the beginning of a text is reasoning.
         text_calls: How calls are found in a text.
     """
+    if not think_tags and text_calls is None:
+        return
     for choice in reply.choices:
         if think_tags:
             _split(choice.message)

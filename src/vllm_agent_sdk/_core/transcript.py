@@ -110,7 +110,9 @@ def wire_messages(messages: Iterable[Any], *, reasoning: bool = False) -> list[A
     Raises:
         UsageError: One is neither a message of ours nor a dict.
     """
-    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
+    if type(messages) is not list and (
+        isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable)
+    ):
         raise UsageError(
             f"messages= takes a list of messages, not {type(messages).__name__}; "
             'a single one is [{"role": "user", "content": "…"}] or [UserMessage("…")].'
@@ -120,12 +122,12 @@ def wire_messages(messages: Iterable[Any], *, reasoning: bool = False) -> list[A
 
 def wire_message(message: object, *, reasoning: bool = False) -> Any:
     """Give one message in the wire's shape (native dialect)."""
+    if type(message) is Raw or (type(message) is dict and "tool_calls" not in message):
+        return message
     match message:
         case Mapping():
             if "tool_calls" in message and not message["tool_calls"]:
                 return {key: value for key, value in message.items() if key != "tool_calls"}
-            return message
-        case Raw():
             return message
         case SystemMessage(content=content):
             return {"role": "system", "content": content}

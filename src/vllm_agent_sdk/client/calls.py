@@ -73,6 +73,7 @@ class Calls:
         self._retry = retry
         mine = dict(headers)
         self._headers: Callable[[], dict[str, str | None]] = lambda: mine  # may hold a key: unseen
+        self._common: Callable[[], dict[str, str]] | None = None
         self._given = transport
         self._transport: Transport | None = None
         self._pipeline: Pipeline | None = None
@@ -116,7 +117,8 @@ class Calls:
     async def chat_call(self, body: dict[str, Any], params: Mapping[str, Any]) -> Call:
         """Make the call of a chat completion; the model is the only one where none is named."""
         if body.get("model") is None:
-            body["model"] = await self.resolve_model(None)
+            known = self.config.model or self._only_model
+            body["model"] = known or await self.resolve_model(None)
         return self.call("/chat/completions", body, params)
 
     async def resolve_model(self, model: str | None) -> str:
@@ -230,7 +232,7 @@ class Calls:
             timeout=self.config.timeout if timeout is None else as_timeout(timeout),
             request_id=request_id,
             has_key="authorization" in headers,
-            booking=Booking(stores=stores, tokens=self._tokens(body), probe=probe),
+            booking=self._booking(body, stores=stores, probe=probe),
             max_response_bytes=self.config.http.max_response_bytes,
         )
 
@@ -258,6 +260,12 @@ class Calls:
             )
         return encoded
 
+    def _booking(self, body: Mapping[str, Any] | None, *, stores: bool, probe: bool) -> Booking:
+        tokens = self._tokens(body)
+        if not (stores or probe or tokens):
+            return _BOOKING
+        return Booking(stores=stores, tokens=tokens, probe=probe)
+
     def _tokens(self, body: Mapping[str, Any] | None) -> int:
         """Estimate the tokens a call may need: four bytes of prompt each, and what it may write."""
         if body is None or self.config.http.tokens_per_min is None:
@@ -275,6 +283,22 @@ class Calls:
     def _head(
         self, request_id: str | None, extra: Mapping[str, str | None] | None
     ) -> dict[str, str]:
+        if self._common is None:
+            common = self._same_for_all()
+            self._common = lambda: common  # with the key: unseen
+        head = dict(self._common())
+        for name, value in (extra or {}).items():
+            name = name.lower()
+            head.pop(name, None)
+            if value is not None:
+                head[name] = _header(name, value)
+        head.pop("x-request-id", None)
+        if request_id is not None:
+            head["x-request-id"] = _header("x-request-id", request_id)
+        return head
+
+    def _same_for_all(self) -> dict[str, str]:
+        """Give the headers that all requests have."""
         head: dict[str, str | None] = {
             "accept": "*/*",
             "content-type": "application/json",
@@ -282,14 +306,14 @@ class Calls:
         }
         if self.config.has_key:
             head["authorization"] = self.config.authorization()
-        for more in (self._headers(), extra or {}):
-            head.update((name.lower(), value) for name, value in more.items())
-        head["x-request-id"] = request_id
+        head.update((name.lower(), value) for name, value in self._headers().items())
         return {name: _header(name, value) for name, value in head.items() if value is not None}
 
     async def _connected(self) -> Pipeline:
         """Give the pipeline, made by the first call inside its loop."""
         loop = asyncio.get_running_loop()
+        if self._pipeline is not None and self._loop is loop and not self._closed:
+            return self._pipeline
         if self._closed:
             raise ClientClosedError("The client is closed; make a new one.")
         if self._loop is None:
@@ -338,6 +362,10 @@ class Calls:
         except VLLMError:
             return False
         return True
+
+
+#: Of a call that nobody limits.
+_BOOKING = Booking()
 
 
 def _not_told(_error: UnsupportedByServerError) -> None:

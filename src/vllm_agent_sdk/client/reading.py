@@ -37,6 +37,10 @@ class Reading:
     text_calls: TextCalls | None = None
 
 
+_AS_IT_IS = Reading()
+_WITH_TAGS = Reading(think_tags=True)
+
+
 class TextReading:
     """Asks the profile only for calls that need it: it costs requests of its own, once.
 
@@ -66,7 +70,8 @@ class TextReading:
         if params.get("thinking") is not None:
             known = await self._server().profile()
             self.think(body, params)
-        await self._send_reasoning(body, messages, known)
+        if any(isinstance(each, AssistantMessage) and each.reasoning for each in messages):
+            await self._send_reasoning(body, messages, known)
         roles: Any = params.get("roles") or "off"
         if roles not in {"off", "merge", "strict"}:
             raise UsageError(f"roles={roles!r}: it is 'off', 'merge' or 'strict'.")
@@ -74,7 +79,7 @@ class TextReading:
             body["messages"] = ordered(body["messages"], roles)
         tags = known is not None and known.think_tags.value is True
         if not calls or not body.get("tools") or body.get("tool_choice") == "none":
-            return Reading(tags)
+            return _WITH_TAGS if tags else _AS_IT_IS
         family = calls
         if not isinstance(calls, str):
             family = _named(await self._server().profile())
@@ -95,8 +100,6 @@ class TextReading:
         self, body: dict[str, Any], messages: Iterable[Any], known: ServerProfile | None
     ) -> None:
         """Write the messages with the reasoning they hold, where the model is to get it back."""
-        if not any(isinstance(each, AssistantMessage) and each.reasoning for each in messages):
-            return
         if body.get("model") is None:
             body["model"] = await self._calls.resolve_model(None)
         if sends_reasoning(model_names(known, body["model"])):

@@ -116,7 +116,13 @@ def with_headers(params: Mapping[str, Any], *, stream: bool) -> Mapping[str, Any
     return {**params, "extra_headers": {**extra, **added}}
 
 
+#: Fields with which nothing can be wrong.
+_PLAIN = frozenset({"messages", "model", "stream"})
+
+
 def _check_chat(body: Mapping[str, Any], *, stream: bool) -> None:
+    if _PLAIN.issuperset(body):
+        return
     tools = body.get("tools")
     if tools is not None and not tools:
         raise UsageError("tools= is empty: vLLM refuses that. Leave it out instead.")
@@ -180,7 +186,7 @@ def wire_tool(tool: object, *, strict: bool = False) -> Mapping[str, Any]:
 def offered_tools(body: Mapping[str, Any]) -> frozenset[str]:
     """Give the names of the tools that a reply to this body may call."""
     choice = body.get("tool_choice")
-    if choice == "none":
+    if choice == "none" or not body.get("tools"):
         return frozenset()
     functions = (tool.get("function") for tool in body.get("tools") or ())
     return frozenset(

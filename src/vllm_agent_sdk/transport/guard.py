@@ -85,7 +85,7 @@ class Admission:
 
     __slots__ = ("_over", "replied", "server")
 
-    def __init__(self, server: int, over: Callable[[], None] | None) -> None:
+    def __init__(self, server: int, over: Callable[[int], None] | None) -> None:
         self._over = over
         self.server = server
         self.replied = False
@@ -94,7 +94,7 @@ class Admission:
         """Give slot and server back. Idempotent."""
         over, self._over = self._over, None
         if over is not None:
-            over()
+            over(self.server)
 
 
 class Guard:
@@ -253,21 +253,22 @@ class Guard:
                 slots.release()
             raise
 
-        def over() -> None:
-            self._pool.ended(server)
-            if slots is not None:
-                slots.release()
-
         self._pool.began(server)
         passage.server = server
-        return Admission(server, over)
+        return Admission(server, self._over)
+
+    def _over(self, server: int) -> None:
+        self._pool.ended(server)
+        if self._slots is not None:
+            self._slots.release()
 
     async def _choose(self, passage: Passage) -> int:
         """Choose a server; the health of those that are left alone is asked for meanwhile."""
         failure = passage.failure
         loop = asyncio.get_running_loop()
-        self._ask_health()
-        server = self._pool.pick(loop.time(), passage.tried, elsewhere=passage.elsewhere)
+        now = loop.time()
+        self._ask_health(now)
+        server = self._pool.pick(now, passage.tried, elsewhere=passage.elsewhere)
         if server is None and failure is None and self._asking:
             await asyncio.wait(set(self._asking), return_when=asyncio.FIRST_COMPLETED)
             server = self._pool.pick(loop.time(), passage.tried)
@@ -292,8 +293,8 @@ class Guard:
 
     # ── health ───────────────────────────────────────────────────────────────────────────────────
 
-    def _ask_health(self) -> None:
-        for server in self._pool.due(asyncio.get_running_loop().time()):
+    def _ask_health(self, now: float) -> None:
+        for server in self._pool.due(now):
             task = asyncio.create_task(self._health(server))
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)

@@ -15,7 +15,12 @@ from typing import Any, TypeVar
 
 from vllm_agent_sdk._core.failures import first_failure, server_error
 from vllm_agent_sdk._core.sse import SSEDecoder
-from vllm_agent_sdk.errors import ProtocolError, TransportError, VLLMError
+from vllm_agent_sdk.errors import (
+    ClientClosedError,
+    ProtocolError,
+    TransportError,
+    VLLMError,
+)
 from vllm_agent_sdk.telemetry.recorder import (
     Outcome,
     RequestFinished,
@@ -66,7 +71,7 @@ class Pipeline:
         finally:
             await self._guard.aclose()
 
-    async def fetch(self, call: Call) -> Whole:
+    def fetch(self, call: Call) -> Coroutine[Any, Any, Whole]:
         """Get a whole reply.
 
         Raises:
@@ -75,19 +80,28 @@ class Pipeline:
         """
         passage = self._guard.passage(call.booking, call.request_id)
         if self._report is None:
-            return await self._fetch(call, passage)
-        return await self._reported(call, passage, self._fetch(call, passage), stream=False)
+            return self._fetch(call, passage)
+        return self._reported(call, passage, self._fetch(call, passage), stream=False)
 
     async def _fetch(self, call: Call, passage: Passage) -> Whole:
         scope = asyncio.timeout(call.timeout.total)
+        self._underway.begin(scope)
         try:
-            with self._underway.call(scope):
-                async with scope:
-                    return await self._guard.run(passage, partial(self._whole, call))
+            async with scope:
+                return await self._guard.run(passage, partial(self._whole, call))
         except VLLMError as error:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
         except TimeoutError:
-            raise total_expired(call.timeout).with_facts(request_id=call.request_id) from None
+            failure = self._closed(scope) or total_expired(call.timeout)
+            raise failure.with_facts(request_id=call.request_id) from None
+        finally:
+            self._underway.over(scope)
+
+    def _closed(self, scope: asyncio.Timeout) -> VLLMError | None:
+        """Say that the client was closed, if that is why a call ended."""
+        if self._underway.was_ended(scope):
+            return ClientClosedError("The client was closed while the call ran.")
+        return None
 
     async def _whole(self, call: Call, admission: Admission) -> Whole:
         try:
@@ -135,15 +149,17 @@ class Pipeline:
     async def _within(self, call: Call, clock: Clock, sent: Coroutine[Any, Any, T]) -> T:
         """Wait for a reply's head until the call's deadline, or the client's end."""
         scope = asyncio.timeout_at(clock.deadline)
+        self._underway.begin(scope)
         try:
-            with self._underway.call(scope):
-                async with scope:
-                    return await sent
+            async with scope:
+                return await sent
         except VLLMError as error:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
         except TimeoutError:
-            raise clock.expired().with_facts(request_id=call.request_id) from None
+            failure = self._closed(scope) or clock.expired()
+            raise failure.with_facts(request_id=call.request_id) from None
         finally:
+            self._underway.over(scope)
             sent.close()
 
     async def _begin(self, call: Call, passage: Passage, clock: Clock, opened: OpenStream) -> bytes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
-from vllm_agent_sdk.errors import ClientClosedError, TransportError, VLLMError
+from vllm_agent_sdk.errors import TransportError, VLLMError
 from vllm_agent_sdk.transport.base import ByteStream
 from vllm_agent_sdk.transport.open_stream import Clock, OpenStream
 
@@ -25,24 +25,19 @@ class Underway:
         self._streams: set[OpenStream] = set()
         self._changed = asyncio.Event()
 
-    @contextlib.contextmanager
-    def call(self, scope: asyncio.Timeout) -> Iterator[None]:
-        """Hold a call, whose `scope` is entered inside.
-
-        Raises:
-            ClientClosedError: It was ended, because the client closed.
-        """
+    def begin(self, scope: asyncio.Timeout) -> None:
+        """Hold a call, whose `scope` is entered afterwards, until `over`."""
         self._calls.add(scope)
-        try:
-            yield
-        except TimeoutError:
-            if scope in self._ended:
-                raise ClientClosedError("The client was closed while the call ran.") from None
-            raise
-        finally:
-            self._calls.discard(scope)
-            self._ended.discard(scope)
-            self._changed.set()
+
+    def over(self, scope: asyncio.Timeout) -> None:
+        """Let go of a call."""
+        self._calls.discard(scope)
+        self._ended.discard(scope)
+        self._changed.set()
+
+    def was_ended(self, scope: asyncio.Timeout) -> bool:
+        """Tell whether a call was ended because the client closed."""
+        return scope in self._ended
 
     def stream(
         self,
