@@ -25,7 +25,7 @@ from vllm_agent_sdk.agent.rewind import SessionFiles
 from vllm_agent_sdk.agent.run import Run, Start, load
 from vllm_agent_sdk.agent.turns import TurnWriter
 from vllm_agent_sdk.errors import SessionNotFoundError, UnsupportedControlError, UsageError
-from vllm_agent_sdk.sessions.memory import MemoryStore
+from vllm_agent_sdk.sessions.choice import choose_store
 from vllm_agent_sdk.sessions.store import SessionLog, SessionQuery, SessionStore
 from vllm_agent_sdk.types.events import (
     HookRan,
@@ -70,7 +70,7 @@ class SessionRuns(Generic[T]):
             raise UsageError("session(''): an id is not empty; leave it out for a new one.")
         self.id = session_id or os.urandom(12).hex()
         self._agent = agent
-        self._store: SessionStore = MemoryStore() if store is None else store
+        self._store: SessionStore = choose_store() if store is None else store
         self._create = create
         self._latest = latest
         self._deps = deps

@@ -52,7 +52,7 @@ def read_line(line: bytes) -> StoredEvent:
     """
     try:
         event = _read(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError) as cause:
         shown = line[:100].decode("utf-8", "replace")
         raise StoreError(f"The log has a line that is no event ({cause}): {shown}") from cause
     if not isinstance(event, StoredEvent):
