@@ -53,7 +53,7 @@ def script(*replies: Any) -> Any:
 
     def reply(request: Any) -> Reply:
         following = left.pop(0)
-        return following if isinstance(following, Reply) else following(request)  # type: ignore[no-any-return]
+        return following if isinstance(following, Reply) else following(request)
 
     return reply
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from vllm_agent_sdk._core.file_text import readable
 from vllm_agent_sdk._core.read_back import cut, cut_notification
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL, CallStatus, State, Stop, replace
-from vllm_agent_sdk.types.messages import Message, ToolMessage, UserMessage
+from vllm_agent_sdk.types.messages import Message, ToolMessage, UserMessage, text_of
 from vllm_agent_sdk.types.results import ErrorInfo
 
 __all__ = ["background_ended", "closed", "turn_over"]
@@ -61,6 +62,7 @@ def background_ended(
     call = next((call for known, call in state.background if known == task), None)
     rest = tuple(entry for entry in state.background if entry[0] != task)
     state = replace(state, background=rest)
+    message = UserMessage(readable(message.content))
     # It may be hidden by now, or the run another one.
     known = (*state.tools, *state.started.tools)
     spec = next((tool for tool in known if call is not None and tool.name == call.name), None)
@@ -80,11 +82,13 @@ def _shown(state: State) -> tuple[State, list[Message]]:
         result = entry.result
         if result is None:
             continue
+        content = readable(result.content)
         limit = None if entry.spec is None or entry.detached else entry.spec.max_output
         ran = entry.status in {CallStatus.ENDED, CallStatus.DONE}
-        if ran and limit is not None and len(result.text) > limit:
-            content, whole = cut(result.content, limit, result.call_id)
-            result = ToolMessage(result.call_id, content, result.is_error)
+        if ran and limit is not None and len(text_of(content)) > limit:
+            content, whole = cut(content, limit, result.call_id)
             state = replace(state, outputs=state.outputs.appended(whole))
+        if content is not result.content:
+            result = ToolMessage(result.call_id, content, result.is_error)
         results.append(result)
     return state, results
