@@ -19,7 +19,9 @@ def readable(content: str | list[ContentBlock]) -> str | list[ContentBlock]:
     """Give a result with its files as text: what is text is shown, all else is named."""
     if isinstance(content, str) or not any(isinstance(block, FileBlock) for block in content):
         return content
-    blocks = [_as_text(block) if isinstance(block, FileBlock) else block for block in content]
+    blocks: list[ContentBlock] = [
+        _as_text(block) if isinstance(block, FileBlock) else block for block in content
+    ]
     if len(blocks) == 1 and isinstance(blocks[0], TextBlock):
         return blocks[0].text
     return blocks
