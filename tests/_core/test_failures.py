@@ -32,10 +32,17 @@ from vllm_agent_sdk.errors import (
 URL = "http://127.0.0.1:8000/v1/chat/completions"
 
 
-def error(status: int, body: bytes | Any = b"", *, key: bool = False, **headers: str) -> VLLMError:
+def error(
+    status: int,
+    body: bytes | Any = b"",
+    *,
+    key: bool = False,
+    sent: bytes | None = None,
+    **headers: str,
+) -> VLLMError:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return server_error(status, named, data, url=URL, has_key=key)
+    return server_error(status, named, data, url=URL, has_key=key, sent=sent)
 
 
 def said(
@@ -253,6 +260,15 @@ def test_a_prompt_over_the_context_names_both_numbers(
     assert isinstance(raised, ContextLengthError)
     assert (raised.max, raised.got) == (2048, got)
     assert raised.message == text
+
+
+def test_a_prompt_of_exactly_the_context_is_too_long_and_a_zero_that_was_asked_for_is_not() -> None:
+    text = "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)"
+    body = said(text, param="max_tokens")
+    assert type(error(400, body, sent=b'{"messages":[]}')) is ContextLengthError
+    for name in (b"max_tokens", b"max_completion_tokens", b"max_output_tokens"):
+        assert type(error(400, body, sent=b'{"%s": 0}' % name)) is BadRequestError
+    assert type(error(400, body)) is BadRequestError
 
 
 AUTO = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'

@@ -66,6 +66,8 @@ _PROMPT_TOKENS = re.compile(
 # "At most 2 image(s) may be provided in one prompt."; "x is not a multimodal model" (vLLM 0.32).
 _MEDIA_LIMIT = re.compile(r"At most (\d+) (\w+)\(s\) may be provided")
 _PART = re.compile(rb'"type": ?"(?:input_)?(image|audio|video)(?:_url)?"')
+_NO_ROOM = "max_tokens must be at least 1, got 0"
+_ZERO = re.compile(rb'"max_(?:completion_|output_)?tokens":\s*0\b')
 _NO_MEDIA = "is not a multimodal model"
 _ENGINE_DEAD = "EngineCore encountered an issue"
 
@@ -178,7 +180,9 @@ def _redirected(url: str, headers: Mapping[str, str]) -> ProtocolError:
 
 
 def _bad_request(message: str, said: _Said, facts: dict[str, Any], sent: bytes) -> ServerError:
-    if "maximum context length" in message or said.param in {"input_tokens", "input_text"}:
+    # A prompt of exactly the context leaves no room: the server then blames a field it made up.
+    full = _NO_ROOM in message and bool(sent) and not _ZERO.search(sent)
+    if full or "maximum context length" in message or said.param in {"input_tokens", "input_text"}:
         limit = re.search(r"context length (?:is|of) (\d+)", message)
         got = _PROMPT_TOKENS.search(message)
         return ContextLengthError(

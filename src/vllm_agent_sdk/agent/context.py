@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from vllm_agent_sdk._core.log import Log
+from vllm_agent_sdk._core.roles import ordered
 from vllm_agent_sdk._core.run_state import State, replace
 from vllm_agent_sdk.agent.model_port import Endpoint
 from vllm_agent_sdk.agent.reading import reader_of
@@ -16,12 +18,20 @@ from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import ContextLengthError, VLLMError
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import ChatCompletion
+from vllm_agent_sdk.types.context import ContextUsage
 from vllm_agent_sdk.types.events import Compacted
 from vllm_agent_sdk.types.messages import Message, ToolMessage, UserMessage
 from vllm_agent_sdk.types.protocols import ChatModel
 from vllm_agent_sdk.types.results import ErrorInfo, Usage
 
-__all__ = ["COUNT_FROM", "ContextMeter", "Measured", "count_tokens", "learn_window", "summarise"]
+__all__ = [
+    "COUNT_FROM",
+    "ContextMeter",
+    "Measured",
+    "context_usage",
+    "learn_window",
+    "summarise",
+]
 
 #: The server counts exactly once the estimate has passed this part of the window.
 COUNT_FROM = 0.7
@@ -147,6 +157,70 @@ async def count_tokens(client: ChatModel, asked: Mapping[str, Any]) -> int | Non
         return (await client.tokenize(**asked)).count
     except VLLMError:
         return None
+
+
+# ── what fills it ────────────────────────────────────────────────────────────────────────────────
+
+
+async def context_usage(client: ChatModel, traits: Traits, state: State) -> ContextUsage:
+    """Say what the next request of a conversation would hold.
+
+    The server counts it whole, and then with one part after the other left out.
+    """
+    params, head = TurnWriter(traits).parts(state)
+    messages = [_codec.decode(bytes(message)) for message in params["messages"]]
+    first, rest = messages[:head], messages[head:]
+    untold = first
+    if state.dialect == "text" and state.tools:
+        instructions = state.started.instructions
+        told = [{"role": "system", "content": instructions}] if instructions else []
+        untold = told + first[1:]  # the tools stand in the system message
+    roles = [role for role in ("tool", "assistant") if any(m["role"] == role for m in rest)]
+    stages = [untold + rest, rest]
+    for role in roles:
+        stages.append([m for m in stages[-1] if m["role"] != role])
+    asked = [_asked(params, state.model)]
+    bare = {name: value for name, value in asked[0].items() if name != "tools"}
+    asked += [{**bare, "messages": ordered(stage, traits.roles)} for stage in stages]
+    counts, exact = await _counts(client, asked)
+    left_out = [before - after for before, after in pairwise(counts)]
+    by_role = dict(zip(roles, left_out[2:], strict=True))
+    if rest:
+        by_role = {"user": counts[-1], **by_role}
+    window = state.window or traits.window or await learn_window(client, state.model)
+    return ContextUsage(
+        system=left_out[1] + (0 if rest else counts[-1]),
+        tools=left_out[0],
+        messages=by_role,
+        total=counts[0],
+        window=window,
+        free=None if window is None else max(0, window - counts[0]),
+        exact=exact,
+    )
+
+
+async def _counts(client: ChatModel, asked: list[dict[str, Any]]) -> tuple[list[int], bool]:
+    """Count requests of which each holds less than the one before it, and tell whether exactly.
+
+    What the server does not count is its part, by bytes, of what it does.
+    """
+    found = [await count_tokens(client, each) if each["messages"] else 0 for each in asked]
+    sizes = [_size_of(each) for each in asked]
+    whole = found[0]
+    if whole is None:
+        return [size // BYTES_PER_TOKEN for size in sizes], False
+    counts: list[int] = []
+    for count, size in zip(found, sizes, strict=True):
+        known = whole * size // max(1, sizes[0]) if count is None else count
+        # A template may write more where there is less: a system text of its own, say.
+        counts.append(min([known, *counts[-1:]]))
+    return counts, None not in found
+
+
+def _size_of(asked: Mapping[str, Any]) -> int:
+    return sum(len(_codec.encode(part)) for part in asked["messages"]) + (
+        len(_codec.encode(asked["tools"])) if "tools" in asked else 0
+    )
 
 
 # ── summaries ────────────────────────────────────────────────────────────────────────────────────

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.agent.definition import Agent
     from vllm_agent_sdk.agent.driver import Driver
 
-__all__ = ["make_world", "opening", "run_started", "specs"]
+__all__ = ["begun", "make_world", "opening", "run_started", "specs"]
 
 
 def make_world(
@@ -98,24 +98,40 @@ async def opening(
         UsageError: The call cannot work as it is.
     """
     world = driver.world
-    tools = [] if agent.turn_mode == "plain" else list(world.specs)
     said = MessageAdded(message=message, queued=queued)
     try:
-        model = await world.client.resolve_model(agent.model)
-        typed = world.output is not None
-        choice = await choose_mode(agent.turn_mode, tools, world.client, model, world.learnt, typed)
-        if agent.sampling.thinking is not None:
-            await world.learnt.profile(world.client)  # it decides what is sent for it
+        started, choice = await begun(agent, world, history)
     except UsageError:
         raise
     except VLLMError as error:
         unknown = Choice("plain", "the server could not be asked")
-        started = run_started(agent, world, agent.model, tools, unknown, history)
+        started = run_started(agent, world, agent.model, _offered(agent, world), unknown, history)
         failed = ModelEnded(turn=1, error=driver.failed(error))
         return [started, said, TurnStarted(turn=1), failed]
-    started = run_started(agent, world, model, tools, choice, history)
     notices = [] if choice.notice is None else [Notice(code="turn_mode", text=choice.notice)]
     return [started, said, *notices]
+
+
+async def begun(
+    agent: Agent[Any, Any], world: World, history: list[Message]
+) -> tuple[RunStarted, Choice]:
+    """Learn what is to be known of the server; give the event that begins a run, and its mode.
+
+    Raises:
+        UsageError: The agent cannot work with this server.
+        VLLMError: The server could not be asked.
+    """
+    tools = _offered(agent, world)
+    model = await world.client.resolve_model(agent.model)
+    typed = world.output is not None
+    choice = await choose_mode(agent.turn_mode, tools, world.client, model, world.learnt, typed)
+    if agent.sampling.thinking is not None:
+        await world.learnt.profile(world.client)  # it decides what is sent for it
+    return run_started(agent, world, model, tools, choice, history), choice
+
+
+def _offered(agent: Agent[Any, Any], world: World) -> list[ToolSpec]:
+    return [] if agent.turn_mode == "plain" else list(world.specs)
 
 
 def run_started(

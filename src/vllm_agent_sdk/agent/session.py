@@ -19,7 +19,7 @@ from vllm_agent_sdk.agent.asking import decided
 from vllm_agent_sdk.agent.feed import EventFeed, Until
 from vllm_agent_sdk.agent.prompts import PromptRuns, Prompts
 from vllm_agent_sdk.agent.run import Run, Start
-from vllm_agent_sdk.agent.session_rewind import SessionRewind
+from vllm_agent_sdk.agent.session_context import SessionContext
 from vllm_agent_sdk.agent.session_runs import heard, unsupported
 from vllm_agent_sdk.agent.tool_results import output_of
 from vllm_agent_sdk.errors import UsageError
@@ -45,7 +45,7 @@ _ANSWERED = {"approval", "decision", "question"}
 Publish = Callable[[Any], None]
 
 
-class Session(SessionRewind[T]):
+class Session(SessionContext[T]):
     """A conversation with an agent; made by `agent.session(…)`, used as `async with`.
 
     One run is active at a time. Opening a session starts nothing by itself: `resume()` takes up a
