@@ -10,7 +10,6 @@ from vllm_agent_sdk.agent.background import Background
 from vllm_agent_sdk.agent.mode import Choice, Learnt, choose_mode
 from vllm_agent_sdk.agent.model_port import endpoint_of
 from vllm_agent_sdk.agent.rewind import SessionFiles
-from vllm_agent_sdk.agent.turns import TurnWriter
 from vllm_agent_sdk.agent.world import World
 from vllm_agent_sdk.errors import UsageError, VLLMError
 from vllm_agent_sdk.sessions.store import EventLog, MemoryLog
@@ -42,7 +41,6 @@ def make_world(
     session_id: str | None = None,
     log: EventLog | None = None,
     background: Background | None = None,
-    writer: TurnWriter | None = None,
     files: SessionFiles | None = None,
 ) -> World:
     """Give what a run of the agent acts on."""
@@ -65,7 +63,6 @@ def make_world(
         streaming=agent.streaming,
         background=Background() if background is None else background,
         files=files,
-        writer=TurnWriter() if writer is None else writer,
     )
 
 

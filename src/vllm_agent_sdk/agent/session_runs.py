@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self
 
@@ -253,13 +254,13 @@ class SessionRuns(Generic[T]):
             log=self._opened(),
             background=self._background,
             files=self._files,
-            writer=self._writer,
         )
 
         def show(event: Any) -> None:
             publish(event)
             self._feeds.put(event)
 
+        world = replace(world, writer=self._writer)
         return Driver(world, show, self._state, self._seq)
 
     async def _prepared(
