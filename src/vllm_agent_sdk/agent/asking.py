@@ -7,7 +7,9 @@ from typing import Any
 
 from vllm_agent_sdk._core.questions import Question, check_answers
 from vllm_agent_sdk.agent.guarded import called
+from vllm_agent_sdk.agent.tool_results import error_text
 from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.events import PermissionDecided, StoredEvent, ToolEnded, UserAnswered
 from vllm_agent_sdk.types.messages import ToolCall, ToolMessage
 from vllm_agent_sdk.types.permissions import (
@@ -47,8 +49,7 @@ async def ask_permission(
         answer = await called(answerer, call, ctx, name="can_use_tool")
         return decided(call, answer)
     except Exception as error:  # noqa: BLE001 - what a callback raises must not end the run
-        failure = f"{type(error).__name__}: {error}"
-        text = f"{call.name} was not permitted: can_use_tool failed ({failure})."
+        text = f"{call.name} was not permitted: can_use_tool failed ({_told(error)})."
         return PermissionDecided(call_id=call.id, decision="deny", reason=text)
 
 
@@ -56,17 +57,23 @@ def decided(call: ToolCall, answer: Decision) -> PermissionDecided:
     """Give the event of an answer.
 
     Raises:
-        UsageError: The answer is none, or remembers what is no rule.
+        UsageError: The answer is none, or holds what is no input, rule or message.
     """
     match answer:
         case Allow(input=given, remember=remember):
+            if given is not None:
+                given = _arguments(given)
             rules = (remember,) if isinstance(remember, str) else tuple(remember or ())
             for rule in rules:
                 PermissionRule.of(rule)
             return PermissionDecided(call_id=call.id, decision="allow", input=given, remember=rules)
         case Deny(message=message, interrupt=interrupt):
+            said: object = message
+            if not isinstance(said, str):
+                raise UsageError(f"Deny(message=…) takes text, not {type(said).__name__}.")
+            _codec.encode(said)
             return PermissionDecided(
-                call_id=call.id, decision="deny", reason=message, interrupt=interrupt
+                call_id=call.id, decision="deny", reason=message, interrupt=bool(interrupt)
             )
         case Defer():
             return PermissionDecided(call_id=call.id, decision="defer")
@@ -89,7 +96,24 @@ async def ask_user(
         answer = await called(answerer, questions, ctx, name="ask_user")
         if isinstance(answer, Defer):
             return UserAnswered(call_id=call.id, deferred=True)
-        return UserAnswered(call_id=call.id, answers=check_answers(questions, answer))
+        answers = check_answers(questions, answer)
+        _codec.encode(answers)
+        return UserAnswered(call_id=call.id, answers=answers)
     except Exception as error:  # noqa: BLE001 - what a callback raises must not end the run
-        text = f"The user could not be asked: {type(error).__name__}: {error}"
+        text = f"The user could not be asked: {_told(error)}"
         return ToolEnded(name=call.name, message=ToolMessage(call.id, text, is_error=True))
+
+
+def _arguments(given: object) -> dict[str, Any]:
+    """Give a copy of the arguments that JSON can hold: they are stored, and are the tool's then."""
+    if not isinstance(given, dict):
+        raise UsageError(
+            f"Allow(input=…) takes all arguments as a dict, not {type(given).__name__}."
+        )
+    copied: dict[str, Any] = _codec.decode(_codec.encode_checked(given))
+    return copied
+
+
+def _told(error: Exception) -> str:
+    """Say what was raised, in text that can be stored."""
+    return error_text(error).encode("utf-8", "backslashreplace").decode()

@@ -10,13 +10,23 @@ from vllm_agent_sdk._core.questions import QUESTION_TOOL
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL
 from vllm_agent_sdk.agent.model_port import check_client
 from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types.hooks import Hooks
 from vllm_agent_sdk.types.messages import Message, SystemMessage
+from vllm_agent_sdk.types.options import Context, Limits, Sampling
+from vllm_agent_sdk.types.permissions import Permissions, takes
 
 if TYPE_CHECKING:
     from vllm_agent_sdk.agent.definition import Agent
 
 __all__ = ["check", "check_changes", "checked_history"]
 
+_GROUPS = {
+    "sampling": Sampling,
+    "limits": Limits,
+    "permissions": Permissions,
+    "hooks": Hooks,
+    "context": Context,
+}
 _MODES = ("auto", "plain", "native", "required", "guided", "envelope")
 
 
@@ -26,6 +36,12 @@ def check(agent: Agent[Any, Any]) -> None:
     Raises:
         UsageError: Names the field, and what to give.
     """
+    for name, cls in _GROUPS.items():
+        value = getattr(agent, name)
+        if not isinstance(value, cls):
+            raise UsageError(f"{name}= takes {cls.__name__}(…), not {type(value).__name__}.")
+    if agent.ask_user is not None and not takes(agent.ask_user, 2):
+        raise UsageError("ask_user= takes a function of (questions, ctx).")
     if agent.turn_mode not in _MODES:
         raise UsageError(f"turn_mode={agent.turn_mode!r}: give one of {', '.join(_MODES)}.")
     if agent.name is not None and "/" in agent.name:

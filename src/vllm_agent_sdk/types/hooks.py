@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import inspect
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import msgspec
 
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types._codec import Record
-from vllm_agent_sdk.types.permissions import Allow
+from vllm_agent_sdk.types.permissions import Allow, takes
 
 __all__ = [
     "HOOK_OUTPUTS",
@@ -204,7 +203,7 @@ class Matcher:
                 f"Matcher({pattern!r}, fn): the pattern is text ('*' for everything) or a compiled "
                 "regular expression."
             )
-        if not _takes_one(fn):
+        if not takes(fn, 1):
             raise UsageError(f"Matcher({text!r}, {fn!r}): fn is a function of one HookEvent.")
         if on_failure not in {"block", "continue"}:
             raise UsageError(f"Matcher(on_failure={on_failure!r}): it is 'block' or 'continue'.")
@@ -230,16 +229,6 @@ class Matcher:
             timeout=self.timeout,
             on_failure=self.on_failure,
         )
-
-
-def _takes_one(fn: HookFunction) -> bool:
-    try:
-        inspect.signature(fn).bind(None)
-    except TypeError:  # it takes something else, or is no function
-        return False
-    except ValueError:  # a function of C that does not tell
-        return True
-    return True
 
 
 class Hooks(Record, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import inspect
 import os
 import posixpath
 import re
@@ -27,6 +28,7 @@ __all__ = [
     "PermissionRule",
     "PermissionRules",
     "Permissions",
+    "takes",
 ]
 
 PermissionMode: TypeAlias = Literal[
@@ -203,7 +205,7 @@ class Permissions(Record, frozen=True):
             raise UsageError(
                 f"Permissions(unanswered={self.unanswered!r}): it is 'deny' or 'suspend'."
             )
-        if self.can_use_tool is not None and not callable(self.can_use_tool):
+        if self.can_use_tool is not None and not takes(self.can_use_tool, 2):
             raise UsageError("Permissions(can_use_tool=…) takes a function of (call, ctx).")
         self.rules()
 
@@ -217,6 +219,17 @@ class Permissions(Record, frozen=True):
             directories=_directories(self.directories),
             unanswered=self.unanswered,
         )
+
+
+def takes(fn: Any, count: int) -> bool:
+    """Say whether something can be called with so many arguments."""
+    try:
+        inspect.signature(fn).bind(*[None] * count)
+    except TypeError:  # it takes something else, or is no function
+        return False
+    except ValueError:  # a function of C that does not tell
+        return True
+    return True
 
 
 def check_mode(mode: object) -> PermissionMode:
