@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.agent.run import Run
     from vllm_agent_sdk.agent.session import Session, When
     from vllm_agent_sdk.types.checkpoints import Checkpoint, RewindPlan
+    from vllm_agent_sdk.types.context import CacheReport, ContextUsage
+    from vllm_agent_sdk.types.events import Compacted
     from vllm_agent_sdk.types.messages import Message, Prompt
     from vllm_agent_sdk.types.permissions import Decision, PermissionMode
     from vllm_agent_sdk.types.results import Pending, RunResult
@@ -220,6 +222,26 @@ class BlockingSession(Generic[T]):
         """
         session = self._session
         return BlockingSession(call(lambda: session.fork(at)))
+
+    # ── the context ──────────────────────────────────────────────────────────────────────────────
+
+    def compact(self) -> Compacted:
+        """Replace the older messages by a summary now, while no run is active.
+
+        It gives what `Session.compact` gives, and raises what it raises.
+        """
+        return call(self._session.compact)
+
+    def context_usage(self) -> ContextUsage:
+        """Say what fills the model's window: of the next request, in tokens.
+
+        It raises what `Session.context_usage` raises.
+        """
+        return call(self._session.context_usage)
+
+    def explain_cache(self) -> CacheReport:
+        """Say what each model call of the session found in the server's prefix cache, and why."""
+        return call(self._session.explain_cache)
 
     # ── watching ─────────────────────────────────────────────────────────────────────────────────
 
