@@ -79,7 +79,7 @@ if TYPE_CHECKING:
         Allow, Defer, Deny, Permissions,
     )
     from vllm_agent_sdk.types.protocols import (
-        Tool,
+        ChatEvents, ChatModel, Tool,
     )
     from vllm_agent_sdk.types.questions import (
         Question,
@@ -172,7 +172,7 @@ _MODULES = {
         "Allow", "Defer", "Deny", "Permissions",
     ),
     "types.protocols": (
-        "Tool",
+        "ChatEvents", "ChatModel", "Tool",
     ),
     "types.questions": (
         "Question",
@@ -197,12 +197,12 @@ _MODULES = {
 __all__ = [
     "AddContext", "Agent", "Allow", "Ask", "AssistantMessage", "AsyncVLLM", "AudioBlock",
     "AuthenticationError", "BadRequestError", "Block", "Breaker", "BudgetExceededError",
-    "ChatChunkStream", "ChatCompletion", "ChatCompletionChunk", "ChatDefaults", "ChatParams",
-    "ChatStream", "Checkpoint", "CheckpointNotFoundError", "Checkpointed", "Checkpoints",
-    "ChoiceFinished", "CircuitOpenError", "ClientClosedError", "Compacted", "CompletionUsage",
-    "ConflictError", "ConnectError", "ConnectTimeoutError", "ConstraintIgnoredError",
-    "ContentBlock", "Context", "ContextLengthError", "Continue", "Defer", "Deny",
-    "EngineDeadError", "ErrorInfo", "FileBlock", "FileChange", "Finished",
+    "ChatChunkStream", "ChatCompletion", "ChatCompletionChunk", "ChatDefaults", "ChatEvents",
+    "ChatModel", "ChatParams", "ChatStream", "Checkpoint", "CheckpointNotFoundError",
+    "Checkpointed", "Checkpoints", "ChoiceFinished", "CircuitOpenError", "ClientClosedError",
+    "Compacted", "CompletionUsage", "ConflictError", "ConnectError", "ConnectTimeoutError",
+    "ConstraintIgnoredError", "ContentBlock", "Context", "ContextLengthError", "Continue",
+    "Defer", "Deny", "EngineDeadError", "ErrorInfo", "FileBlock", "FileChange", "Finished",
     "FirstTokenTimeoutError", "HTTPOptions", "HookError", "HookEvent", "HookRan", "Hooks",
     "IdleTimeoutError", "ImageBlock", "InternalServerError", "Interrupted", "Limits",
     "LocalServerError", "MCPError", "Matcher", "Message", "MessageAdded", "ModelEnded",
@@ -221,9 +221,9 @@ __all__ = [
     "ToolCallMissingError", "ToolCallReady", "ToolDeniedError", "ToolEnded", "ToolError",
     "ToolMessage", "ToolOutput", "ToolProgress", "ToolSpec", "ToolStarted", "Toolset",
     "TotalTimeoutError", "TransportError", "TurnStarted", "UnprocessableEntityError",
-    "UnsupportedByServerError", "UnsupportedControlError", "UnsupportedHookOutputError", "Usage",
-    "UsageError", "UsageUpdated", "UserAnswered", "UserAsked", "UserMessage", "VLLMError",
-    "VideoBlock", "json_schema", "query", "tool",
+    "UnsupportedByServerError", "UnsupportedControlError", "UnsupportedHookOutputError",
+    "Usage", "UsageError", "UsageUpdated", "UserAnswered", "UserAsked", "UserMessage",
+    "VLLMError", "VideoBlock", "json_schema", "query", "tool",
 ]
 # fmt: on
 
