@@ -12,7 +12,7 @@ from vllm_agent_sdk._core.schema_check import is_loaded, load
 from vllm_agent_sdk.agent.tool_function import running_loop
 from vllm_agent_sdk.agent.tool_results import checked, error_text, failure
 from vllm_agent_sdk.types.events import ToolEnded
-from vllm_agent_sdk.types.messages import AssistantMessage, ToolCall, ToolMessage
+from vllm_agent_sdk.types.messages import AssistantMessage, ToolCall, ToolMessage, text_of
 from vllm_agent_sdk.types.protocols import Tool
 from vllm_agent_sdk.types.tools import RunContext, ToolOutput
 
@@ -129,6 +129,9 @@ async def _output(
             )
         if task.cancelled() or task.exception() is not None:
             return failure(_timed_out(tool, limit))
+        if task.result().is_error:
+            said = text_of(task.result().content)
+            return failure(f"{_timed_out(tool, limit)} Then: {said}")
     if task.cancelled():
         return failure(f"{name} cancelled itself; it may have acted.")
     error = task.exception()
