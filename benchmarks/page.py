@@ -15,6 +15,8 @@ QUESTIONS = {
     "streaming": "What does a streamed chunk cost?",
     "whole_replies": "What does a whole reply cost?",
     "agent_run": "What does an agent's run cost?",
+    "durable_runs": "What does it cost when every step is durable?",
+    "idle_sessions": "What does an idle session take?",
     "many_streams": "Does it hold with a thousand streams?",
     "importing": "What does importing cost?",
 }
