@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.agent.run import Run
     from vllm_agent_sdk.agent.session import Session, When
     from vllm_agent_sdk.types.checkpoints import Checkpoint, RewindPlan
-    from vllm_agent_sdk.types.context import CacheReport, ContextUsage
+    from vllm_agent_sdk.types.context import CacheReport, CacheTurn, ContextUsage
     from vllm_agent_sdk.types.events import Compacted
     from vllm_agent_sdk.types.messages import Message, Prompt
     from vllm_agent_sdk.types.permissions import Decision, PermissionMode
@@ -242,6 +242,11 @@ class BlockingSession(Generic[T]):
     def explain_cache(self) -> CacheReport:
         """Say what each model call of the session found in the server's prefix cache, and why."""
         return call(self._session.explain_cache)
+
+    @property
+    def cache_by_turn(self) -> list[CacheTurn]:
+        """What each model call of the session found in the server's prefix cache."""
+        return run_there(lambda: self._session.cache_by_turn)
 
     # ── watching ─────────────────────────────────────────────────────────────────────────────────
 

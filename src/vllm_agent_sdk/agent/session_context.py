@@ -17,7 +17,7 @@ from vllm_agent_sdk.agent.turns import Traits
 from vllm_agent_sdk.agent.world import World
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import HookError, VLLMError
-from vllm_agent_sdk.types.context import CacheReport, ContextUsage
+from vllm_agent_sdk.types.context import CacheReport, CacheTurn, ContextUsage
 from vllm_agent_sdk.types.events import Compacted, HookRan
 from vllm_agent_sdk.types.hooks import Block, HookEvent, Stop
 
@@ -99,8 +99,16 @@ class SessionContext(SessionRewind[T]):
                 caching = metrics.prefix_caching
                 sizes = (each.labels.get("block_size", "") for each in metrics.samples)
                 block = next((int(size) for size in sizes if size.isdecimal()), None)
-        turns = tuple(self._now.cache.since(0))
+        turns = tuple(self.cache_by_turn)
         return CacheReport(turns=turns, block_size=block, prefix_caching=caching)
+
+    @property
+    def cache_by_turn(self) -> list[CacheTurn]:
+        """What each model call of the session found in the server's prefix cache, as far as known.
+
+        `RunResult.cache_by_turn`, of all runs.
+        """
+        return self._now.cache.since(0)
 
     # ── what they need ───────────────────────────────────────────────────────────────────────────
 

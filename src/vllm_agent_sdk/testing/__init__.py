@@ -2,6 +2,7 @@
 
 from vllm_agent_sdk.testing.chat_route import Script
 from vllm_agent_sdk.testing.exchange import SimulatorRequest
+from vllm_agent_sdk.testing.prefix import assert_prefix_stable
 from vllm_agent_sdk.testing.reply import Call, Reply, ReplyOptions, ReplyUsage
 from vllm_agent_sdk.testing.scripted import ScriptAnswer, ScriptedRun, scripted_run
 from vllm_agent_sdk.testing.settings import SimulatorOptions
@@ -18,5 +19,6 @@ __all__ = [
     "Simulator",
     "SimulatorOptions",
     "SimulatorRequest",
+    "assert_prefix_stable",
     "scripted_run",
 ]
