@@ -187,7 +187,7 @@ def _with_cache(state: State, event: ModelEnded) -> State:
 
 
 def _model_ended(state: State, event: ModelEnded) -> State:
-    state = _counted(state, event.usage, event.duration_s)
+    state = _counted(state, event.usage, event.duration_s, failed=event.error is not None)
     state = replace(
         state,
         usage_by_turn=state.usage_by_turn.appended(event.usage),
@@ -218,7 +218,7 @@ def _model_ended(state: State, event: ModelEnded) -> State:
     return _with_output(_kept(state, event), event)
 
 
-def _counted(state: State, usage: Usage, seconds: float) -> State:
+def _counted(state: State, usage: Usage, seconds: float, *, failed: bool = False) -> State:
     if not usage.requests:
         return state
     state = add_usage(state, state.model, usage)
@@ -226,7 +226,11 @@ def _counted(state: State, usage: Usage, seconds: float) -> State:
     if cost is not None:
         prices = state.started.prices
         price = prices.get(state.model or "", prices.get("*"))
-        cost = None if price is None else cost + _cost(price, usage, seconds)
+        untold = not usage.total_tokens and not failed
+        if price is None or (untold and price.gpu_hour is None):
+            cost = None  # unknown is not nothing
+        else:
+            cost += _cost(price, usage, seconds)
     return replace(state, total_tokens=state.total_tokens + usage.total_tokens, cost=cost)
 
 

@@ -396,5 +396,5 @@ class Price(Record, frozen=True, omit_defaults=True):
         if self.gpu_hour is not None:
             return self.gpu_hour * seconds / 3600
         cached = self.input if self.cached is None else self.cached
-        fresh = input_tokens - cached_tokens
+        fresh = max(0, input_tokens - cached_tokens)
         return (fresh * self.input + cached_tokens * cached + output_tokens * self.output) / 1e6
