@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vllm_agent_sdk._core.schema_check import is_loaded, load
+from vllm_agent_sdk.agent.guarded import ends_program
 from vllm_agent_sdk.agent.tool_function import running_loop
 from vllm_agent_sdk.agent.tool_results import checked, error_text, failure
 from vllm_agent_sdk.types.events import ToolEnded
@@ -151,9 +152,11 @@ async def _invoked(tool: Tool[Any], call: ToolCall, ctx: RunContext[Any]) -> Too
     """Run the tool; what it raises is what it gave, unless that ends the call or the program."""
     try:
         output = await tool.invoke(call.arguments or {}, ctx)
-    except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+    except (asyncio.CancelledError, GeneratorExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - a tool of another's making may break its contract
+    except BaseException as error:
+        if ends_program(error):
+            raise
         return failure(error_text(error))
     return checked(output, tool.spec.name)
 
