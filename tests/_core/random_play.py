@@ -272,7 +272,7 @@ class RandomPlay(Play):
             self.add(SettingsChanged("tools", new=[spec.name for spec in shown], tools=shown))
         elif kind == "task" and self.background:
             self.end_background()
-        elif kind == "crash" and not ends:
+        elif kind == "crash":
             self.background.clear()
             self.add(RunResumed(reason="restart", unknown=pick.choice(["ask", "skip"])))
         elif kind == "interrupt" and not ends:

@@ -20,6 +20,7 @@ from vllm_agent_sdk._core import run_results as results
 from vllm_agent_sdk._core.effects import call_hooks, effects, waits_for_background
 from vllm_agent_sdk._core.run_hooks import hook_ran
 from vllm_agent_sdk._core.run_state import (
+    FRESH,
     CallState,
     CallStatus,
     IllegalTransitionError,
@@ -86,7 +87,8 @@ def evolve(state: State, event: StoredEvent) -> State:
 
 def _run_started(state: State, event: RunStarted) -> State:
     history = state.history.appended(*event.history, *state.notes)
-    return State(
+    return replace(
+        FRESH,
         phase=Phase.PREPARING,
         started=event,
         model=event.model,
@@ -193,6 +195,8 @@ def _run_resumed(state: State, event: RunResumed) -> State:
         )
     if state.phase is Phase.DONE:
         raise IllegalTransitionError("The run has ended")
+    if state.stop is not None and event.reason == "answered":
+        raise IllegalTransitionError("The run is about to end")
     phase = Phase.TOOLS if state.phase is Phase.SUSPENDED else state.phase
     entries = tuple(_resumed(entry, event.unknown) for entry in state.calls)
     state = replace(state, phase=phase, calls=entries)
@@ -317,7 +321,7 @@ _WORKING = (_GATING, _TOOLS)
 #: What the machine does not act on.
 _UNHEARD = (Notice, SubagentStarted)
 #: What may still come when `stop` is set.
-_AFTER_STOP = (RunEnded, MessageAdded, SettingsChanged, SubagentEnded)
+_AFTER_STOP = (RunEnded, RunResumed, MessageAdded, SettingsChanged, SubagentEnded)
 
 _Row = tuple[
     type[StoredEvent],

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 from vllm_agent_sdk._core.effects import Effect, effects
 from vllm_agent_sdk._core.outcome import outcome
 from vllm_agent_sdk._core.run import evolve
-from vllm_agent_sdk._core.run_state import IllegalTransitionError, Phase, State
+from vllm_agent_sdk._core.run_state import FRESH, IllegalTransitionError, Phase, State
 from vllm_agent_sdk.agent.model_call import ModelCall
 from vllm_agent_sdk.agent.perform import Performer
 from vllm_agent_sdk.agent.world import World
@@ -62,6 +63,11 @@ class _Told:
     kept: asyncio.Future[None] | None = None
 
 
+#: What is said to a run: how an effect ended, what came from outside, or a bug.
+_Said = tuple[str, StoredEvent] | _Told | BaseException
+_STILL = frozenset({Phase.DONE, Phase.SUSPENDED})
+
+
 class Driver:
     """Runs one run.
 
@@ -80,16 +86,15 @@ class Driver:
         seq: int = 0,
     ) -> None:
         self.world = world
-        self.state = State() if state is None else state
+        self.state = FRESH if state is None else state
         self.seq = seq
         self.ids: set[str] = {
             call.id for message in self.state.history for call in getattr(message, "tool_calls", ())
         }
         self._publish = publish
         self._performer = Performer(self)
-        self._inbox: asyncio.Queue[tuple[str, StoredEvent] | _Told | BaseException] = (
-            asyncio.Queue()
-        )
+        self._inbox: deque[_Said] = deque()
+        self._waiter: asyncio.Future[None] | None = None
         self._flights: dict[str, _Flight] = {}
         self._errors: list[VLLMError] = []
         self._begun = 0.0
@@ -106,7 +111,7 @@ class Driver:
 
     def interrupt(self, by: str = "user") -> None:
         """Ask the run to end; nothing happens if it has ended."""
-        self._inbox.put_nowait(_Told(Interrupted(by=by)))
+        self._say(_Told(Interrupted(by=by)))
 
     def tell(self, event: StoredEvent) -> asyncio.Future[None]:
         """Give the run an event from outside; the future ends when it is kept.
@@ -117,7 +122,7 @@ class Driver:
         if self._over:
             kept.set_exception(IllegalTransitionError("The run has ended"))
         else:
-            self._inbox.put_nowait(_Told(event, kept))
+            self._say(_Told(event, kept))
         return kept
 
     def failed(self, error: VLLMError) -> ErrorInfo:
@@ -144,13 +149,13 @@ class Driver:
         loop = asyncio.get_running_loop()
         self._begun = loop.time()
         deadline: asyncio.TimerHandle | None = None
-        self.world.background.listen(lambda event: self._inbox.put_nowait(_Told(event)))
+        self.world.background.listen(lambda event: self._say(_Told(event)))
         try:
             await self.commit(*opening)
             seconds = self.state.started.limits.max_seconds
             if seconds is not None:
                 deadline = loop.call_later(seconds, self.interrupt, "max_seconds")
-            while self.state.phase not in {Phase.DONE, Phase.SUSPENDED}:
+            while self.state.phase not in _STILL:
                 await self._step()
         finally:
             self._over = True
@@ -167,13 +172,16 @@ class Driver:
 
     async def _step(self) -> None:
         wanted = effects(self.state)
-        ids = {effect.id for effect in wanted}
-        await self._cancel(set(self._flights) - ids)
-        for effect in wanted:
-            if effect.id not in self._flights and not self._inbox_first():
-                await self._performer.begin(effect)
-                return
-        said = await self._inbox.get()
+        if self._flights:
+            gone = self._flights.keys() - {effect.id for effect in wanted}
+            if gone:
+                await self._cancel(gone)
+        if not self._inbox:  # what was said to the run counts before it begins anything more
+            for effect in wanted:
+                if effect.id not in self._flights:
+                    await self._performer.begin(effect)
+                    return
+        said = await self._heard()
         if isinstance(said, BaseException):
             raise said
         if isinstance(said, _Told):
@@ -181,9 +189,16 @@ class Driver:
         elif self._flights.pop(said[0], None) is not None:  # else it was cancelled meanwhile
             await self.commit(said[1])
 
-    def _inbox_first(self) -> bool:
-        """What was said to the run counts before it begins anything more."""
-        return not self._inbox.empty()
+    def _say(self, said: _Said) -> None:
+        self._inbox.append(said)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _heard(self) -> _Said:
+        while not self._inbox:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._inbox.popleft()
 
     async def _told(self, told: _Told) -> None:
         event = told.event
@@ -204,8 +219,8 @@ class Driver:
     def end(self) -> None:
         """Hear nothing any more; who said something that was not heard is told."""
         self._over = True
-        while not self._inbox.empty():
-            said = self._inbox.get_nowait()
+        while self._inbox:
+            said = self._inbox.popleft()
             if isinstance(said, _Told) and said.kept is not None and not said.kept.done():
                 said.kept.set_exception(IllegalTransitionError("The run has ended"))
 
@@ -243,10 +258,11 @@ class Driver:
 
         async def perform() -> None:
             event = await work
-            self._inbox.put_nowait((effect.id, event))
+            self._say((effect.id, event))
 
         task = asyncio.create_task(perform(), name=effect.id)
         task.add_done_callback(self._broken)
+        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
         self._flights[effect.id] = _Flight(task, model)
 
     async def suspend(self) -> None:
@@ -276,7 +292,7 @@ class Driver:
     def _broken(self, task: asyncio.Task[None]) -> None:
         """A bug inside an effect is raised by `run`, instead of a wait for ever."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._inbox.put_nowait(error)
+            self._say(error)
 
     async def _cancel(self, ids: set[str]) -> None:
         tasks = [flight.task for key in ids if (flight := self._flights.pop(key, None)) is not None]
