@@ -134,15 +134,17 @@ def test_arguments_show_their_type_choices_and_whether_they_may_be_left_out() ->
         "properties": {
             "n": {"type": "integer"},
             "unit": {"enum": ["celsius", "fahrenheit"]},
+            "odds": {"enum": ["no word", "true", "", True, 3]},
             "any": {},
             "either": {"type": ["string", "null"]},
             "odd": True,
         },
-        "required": ["n", "any"],
+        "required": ["n", "any", "odds"],
     }
     spec = ToolSpec(name="f", description=" A\n  tool. ", parameters=parameters)
     assert system_text("x", [spec]).splitlines()[-1] == (
-        'f(n: integer, unit: "celsius" | "fahrenheit"?, any, either?, odd?): A tool.'
+        'f(n: integer, unit: celsius | fahrenheit?, odds: "no word" | "true" | "" | true | 3, '
+        "any, either?, odd?): A tool."
     )
     assert system_text("x", [ToolSpec(name="g")]).splitlines()[-1] == "g()"
 

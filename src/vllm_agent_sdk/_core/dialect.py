@@ -42,6 +42,8 @@ __all__ = ["WORKED_TURN", "Form", "TextHistory", "guided_format", "system_text"]
 #: How a turn is written in the text dialect.
 Form: TypeAlias = Literal["guided", "envelope"]
 
+_WORD = re.compile(r"[A-Za-z][\w.-]*")
+_NO_WORDS = frozenset({"true", "false", "null"})
 _MARKERS = re.compile(r"\[\[(?=call |final\]\]|result |/)")
 
 #: A worked turn for agents that bring none of their own: neutral, and about nothing.
@@ -150,12 +152,19 @@ def _argument(name: str, schema: object, required: bool) -> str:
     """Give an argument with its type, texts too: without it small models call less and worse."""
     schema = schema if isinstance(schema, dict) else {}
     if "enum" in schema:
-        kind = " | ".join(_codec.encode(value).decode() for value in schema["enum"])
+        kind = " | ".join(map(_choice, schema["enum"]))
     else:
         kind = schema.get("type", "")
         kind = kind if isinstance(kind, str) else ""
     text = f"{name}: {kind}" if kind else name
     return text if required else f"{text}?"
+
+
+def _choice(value: object) -> str:
+    """Give one of several values: a plain word without quotes, which small models choose better."""
+    if isinstance(value, str) and _WORD.fullmatch(value) and value not in _NO_WORDS:
+        return value
+    return _codec.encode(value).decode()
 
 
 class TextHistory:
