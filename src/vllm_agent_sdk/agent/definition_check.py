@@ -40,6 +40,10 @@ def check(agent: Agent[Any, Any]) -> None:
         value = getattr(agent, name)
         if not isinstance(value, cls):
             raise UsageError(f"{name}= takes {cls.__name__}(…), not {type(value).__name__}.")
+    for name in ("model", "fallback_model"):
+        served = getattr(agent, name)
+        if served is not None and not (isinstance(served, str) and served.strip()):
+            raise UsageError(f"{name}={served!r}: give the name of a served model, or None.")
     if agent.ask_user is not None and not takes(agent.ask_user, 2):
         raise UsageError("ask_user= takes a function of (questions, ctx).")
     if agent.turn_mode not in _MODES:
