@@ -200,8 +200,8 @@ class _ScriptedDriver(Driver):
             stamp(event, self.world.run_id, self.world.agent_id, 0.0, event.seq)
             self.events.append(event)
 
-    def _outcome(self) -> RunResult[Any]:
-        result = outcome(self.state, run_id=self.world.run_id, duration_s=0.0)
+    def _outcome(self, state: State | None = None) -> RunResult[Any]:
+        result = outcome(state or self.state, run_id=self.world.run_id, duration_s=0.0)
         output = self.world.output
         if output is not None and result.stop_reason == "end_turn":
             vars(result)["_output"] = output.value_of_json(bytes(result.output_json))
