@@ -213,7 +213,7 @@ def _written(events: list[Any]) -> list[Any]:
     return said
 
 
-@pytest.mark.feature("A-16")
+@pytest.mark.feature("A-16", "S-08")
 @given(st.lists(_deltas | _pieces | _whole, max_size=40), st.integers(0, 20))
 def test_a_slow_reader_gets_all_text_in_order(said: list[Any], ahead: int) -> None:
     async def check() -> None:

@@ -543,6 +543,7 @@ async def test_a_run_that_is_dropped_frees_the_server_and_warns_once(client: Any
         await server.wait_for(lambda: server.running == 0)
 
 
+@pytest.mark.feature("S-08")
 async def test_a_slow_reader_stalls_nothing_and_loses_no_text(client: Any) -> None:
     pieces = [f"{number} " for number in range(3 * QUEUE_SIZE)]
     async with Simulator(Reply.text(chunks=pieces)) as server:
