@@ -72,7 +72,7 @@ def told(messages: list[Message]) -> list[Any]:
     return built
 
 
-def same(one: Ran, other: Ran) -> None:
+def assert_same(one: Ran, other: Ran) -> None:
     assert told(other.result.messages) == told(one.result.messages)
     assert other.result.stop_reason == one.result.stop_reason
     assert other.result.turn_mode == one.result.turn_mode
@@ -99,7 +99,7 @@ async def test_a_run_with_a_call_is_the_same_over_both(
         }
         chat = await ran(client, "chat", **fields)
         responses = await ran(client, "responses", **fields)
-    same(chat, responses)
+    assert_same(chat, responses)
     assert responses.result.stop_reason == "end_turn"
     assert responses.result.tool_calls == {"get_weather": 1}
     assert any(isinstance(each, ToolMessage) for each in responses.result.messages)
@@ -118,7 +118,7 @@ async def test_calls_and_results_are_responses_own_items(server: LiveServer) -> 
     async with AsyncVLLM(server.base_url) as client:
         chat = await ran(client, "chat", **fields)
         responses = await ran(client, "responses", **fields)
-    same(chat, responses)
+    assert_same(chat, responses)
     assert responses.result.tool_calls["get_weather"] >= 1
     assert all(each.input_tokens for each in responses.result.usage_by_turn)
 
@@ -141,4 +141,4 @@ async def test_a_strict_template_and_a_thinking_model_are_the_same_over_both(
     async with AsyncVLLM(server.base_url, api_key=KEY) as client:
         chat = await ran(client, "chat", sampling=sampling)
         responses = await ran(client, "responses", sampling=sampling)
-    same(chat, responses)
+    assert_same(chat, responses)

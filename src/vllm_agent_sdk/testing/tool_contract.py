@@ -63,7 +63,7 @@ async def _called(case: Case, arguments: Mapping[str, Any]) -> ToolOutput:
     given = copy.deepcopy(dict(arguments))
     text = _codec.encode(given).decode()
     call = ToolCall("call_1", case.tool.spec.name, given, text)
-    ctx = RunContext[Any](deps=case.deps, call=call)
+    ctx: RunContext[Any] = RunContext(deps=case.deps, call=call)
     try:
         output: object = await case.tool.invoke(given, ctx)
     except Exception as error:
@@ -111,7 +111,7 @@ async def its_specification_is_whole_and_stays(case: Case) -> None:
 async def the_case_fits_its_schema(case: Case) -> None:
     """The arguments are valid, and those that are to be invalid are not."""
     validator = Validator(case.tool.spec.parameters)
-    for arguments in (case.arguments, case.failing or case.arguments):
+    for arguments in (case.arguments, *(() if case.failing is None else (case.failing,))):
         wrong = validator.errors(dict(arguments))
         assert not wrong, f"{arguments!r} are no valid arguments: {'; '.join(wrong)}"
     for arguments in _invalid(case):
