@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from vllm_agent_sdk._core.run_state import CallStatus, Phase, State
+from vllm_agent_sdk._core.run_state import CallStatus, Phase, State, Stop
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.messages import AssistantMessage
 from vllm_agent_sdk.types.results import Pending, RunResult, StopReason, Usage
@@ -61,6 +61,6 @@ def _last_text(state: State) -> str:
     for message in reversed(state.history.since(state.said_before)):
         if isinstance(message, AssistantMessage):
             # An answer that was given by the answer tool is its JSON.
-            answer = "" if state.output == _codec.NULL else bytes(state.output).decode()
-            return message.text or answer
+            answered = state.started.output is not None and state.stop == Stop("end_turn")
+            return message.text or (bytes(state.output).decode() if answered else "")
     return ""

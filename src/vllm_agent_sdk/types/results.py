@@ -193,6 +193,8 @@ class RunResult(msgspec.Struct, Generic[T], frozen=True, kw_only=True, dict=True
     def output(self) -> T:
         """The typed output; the text where no type was asked for.
 
+        In a result that was read from a log it is plain data, as JSON holds it.
+
         Raises:
             VLLMError: The run has none: it ended in an error, was suspended, interrupted or
                 stopped. `text` keeps what came.
@@ -204,7 +206,10 @@ class RunResult(msgspec.Struct, Generic[T], frozen=True, kw_only=True, dict=True
                 stop_reason=self.stop_reason,
                 result=self,
             )
-        return cast("T", self.__dict__.get("_output", self.text))
+        if "_output" in self.__dict__:
+            return cast("T", self.__dict__["_output"])
+        stored = self.output_json
+        return cast("T", self.text if stored == _codec.NULL else _codec.decode(bytes(stored)))
 
     @property
     def error(self) -> VLLMError | None:
