@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from vllm_agent_sdk._core.read_back import notification
 from vllm_agent_sdk.agent.tool_results import error_text
@@ -47,6 +47,11 @@ class Background:
         self._tasks[task_id] = task
         task.add_done_callback(lambda done: self._ended(task_id, call, done, threaded))
 
+    def lost(self, tasks: Iterable[tuple[str, ToolCall]]) -> None:
+        """Tell of tasks that ended with the program which ran them."""
+        for task_id, call in tasks:
+            self._say(task_id, call, "It was lost when the program ended: its outcome is unknown.")
+
     @property
     def ids(self) -> list[str]:
         """The tasks under way."""
@@ -58,13 +63,13 @@ class Background:
         return task is not None and task.cancel()
 
     async def aclose(self) -> None:
-        """Cancel what is under way, and wait a second for it."""
-        self._listener = None
+        """Cancel what is under way, and wait a second for it; whoever listens is told."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
+        self._listener = None
 
     def _ended(
         self, task_id: str, call: ToolCall, task: asyncio.Task[ToolEnded], threaded: bool
@@ -80,5 +85,8 @@ class Background:
         else:
             message = task.result().message
             content = f"It failed: {message.text}" if message.is_error else message.content
+        self._say(task_id, call, content)
+
+    def _say(self, task_id: str, call: ToolCall, content: str | list[ContentBlock]) -> None:
         told = notification(task_id, call.name, content)
         self.tell(MessageAdded(message=told, when="notification", task=task_id))

@@ -117,6 +117,8 @@ class SessionRuns(Generic[T]):
             self._feeds.shown = self._seq
             self._client = await self._agent.opened(self._stack)
             self._background.listen(self._notified)
+            if self._state.phase in {Phase.IDLE, Phase.DONE, Phase.SUSPENDED}:
+                self._background.lost(self._state.background)
             await self._run_hooks("session_start", "resume" if self._seq else "startup")
         except BaseException:
             await self._stack.aclose()
