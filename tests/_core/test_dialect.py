@@ -116,14 +116,14 @@ def test_several_calls_have_a_cap() -> None:
 def test_the_tools_stand_in_the_system_text_one_a_line() -> None:
     assert system_text(None, [WEATHER, COLOR]) == (
         "Use the tools to answer.\nTools:\n"
-        "get_weather(city: string): Get the weather of a city\n"
-        "get_color(thing: string): Get the color of a thing"
+        "get_weather(city): Get the weather of a city\n"
+        "get_color(thing): Get the color of a thing"
     )
 
 
 def test_instructions_come_first_and_stand_alone_without_tools() -> None:
     assert system_text("Be brief.", [COLOR]) == (
-        "Be brief.\nTools:\nget_color(thing: string): Get the color of a thing"
+        "Be brief.\nTools:\nget_color(thing): Get the color of a thing"
     )
     assert system_text("Be brief.", []) == "Be brief."
     assert system_text(None, []) == ""

@@ -149,13 +149,16 @@ def _line(tool: ToolSpec) -> str:
 
 
 def _argument(name: str, schema: object, required: bool) -> str:
-    """Give an argument with its type, texts too: without it small models call less and worse."""
+    """Give an argument as small models read it best: the bare name where it is plain text.
+
+    With `: string` behind it they call a little better, and answer in placeholders.
+    """
     schema = schema if isinstance(schema, dict) else {}
     if "enum" in schema:
         kind = " | ".join(map(_choice, schema["enum"]))
     else:
         kind = schema.get("type", "")
-        kind = kind if isinstance(kind, str) else ""
+        kind = "" if kind == "string" or not isinstance(kind, str) else kind
     text = f"{name}: {kind}" if kind else name
     return text if required else f"{text}?"
 
