@@ -27,6 +27,8 @@ class Log(Generic[T_co]):
         """Give a log that has the items too."""
         if not items:
             return self
+        if not self._length:  # an empty one may be many states' first
+            return Log(list(items))
         shared = self._items if len(self._items) == self._length else self._items[: self._length]
         shared.extend(items)
         return Log(shared)

@@ -32,6 +32,9 @@ _TEMPLATE = (
 )
 
 
+_NAMES = frozenset(_TEMPLATE)
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the prompt of a request is made of.
@@ -68,7 +71,10 @@ class Parts:
 
 def template_options(params: Mapping[str, Any]) -> bytes:
     """Give what of a call's keywords, `extra_body` among them, the chat template gets."""
-    given = {**params, **(params.get("extra_body") or {})}
+    extra = params.get("extra_body")
+    if not extra and _NAMES.isdisjoint(params):
+        return b""
+    given = {**params, **(extra or {})}
     found = {name: given[name] for name in _TEMPLATE if given.get(name) is not None}
     return _codec.canonical(found) if found else b""
 

@@ -33,6 +33,7 @@ else:
 
 __all__ = [
     "ANSWER_TOOL",
+    "FRESH",
     "CallState",
     "CallStatus",
     "Change",
@@ -300,3 +301,7 @@ class State:
     def call(self, call_id: str) -> CallState | None:
         """Give a call of the current turn."""
         return next((entry for entry in self.calls if entry.call.id == call_id), None)
+
+
+#: Where every session begins. A state with all its fields is made once: the others are copies.
+FRESH = State()

@@ -80,6 +80,8 @@ class Validator:
         Raises:
             SchemaError: The schema is wrong.
         """
+        if self.is_valid(value):
+            return []
         try:
             found = [text for error in self._iterate(value) for text in _sentences(error)]
         except (ValueError, RecursionError) as cause:
@@ -106,6 +108,8 @@ class Validator:
             The value (never changed in place), and each repair as text, such as `count: "3" → 3`.
         """
         original, repairs = value, []
+        if self.is_valid(value) and not _has_float(value):
+            return value, ()
         try:
             for _ in range(_ROUNDS):
                 fixes = [fix for error in self._iterate(value) if (fix := _fix(error)) is not None]
@@ -307,6 +311,12 @@ def _replaced(value: Any, path: list[str | int], new: Any) -> Any:
     copy = value.copy()
     copy[path[0]] = _replaced(value[path[0]], path[1:], new)
     return copy
+
+
+def _has_float(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_float, value.values()))
+    return any(map(_has_float, value)) if isinstance(value, list) else type(value) is float
 
 
 def _whole_floats(value: Any, schema: Any, root: Any, path: list[str | int]) -> Iterator[Fix]:
