@@ -202,7 +202,8 @@ class Performer:
             self._driver.failed(call.error)
         if ended.message is not None and ended.message.tool_calls:
             message, repairs = await coerced_calls(ended.message, self._driver.world.tools)
-            ended = _with(ended, message=message, repairs=repairs)
+            if repairs:
+                ended = _with(ended, message=message, repairs=repairs)
         return self._judged(ended)
 
     def _misused(self, error: UsageError) -> ModelEnded:
