@@ -10,7 +10,7 @@ import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, TypeVar
 
 from vllm_agent_sdk.errors import UsageError
@@ -24,43 +24,97 @@ T = TypeVar("T")
 
 #: Seconds that a call which was broken off has to clean up; then its caller goes on.
 _CLEANUP_S = 2.0
+#: Seconds that a loop which is ending has to end.
+_END_S = 0.5
 
 
 class _Loop:
-    """The loop's thread, as long as this process has one."""
+    """A loop and its thread."""
+
+    def __init__(self) -> None:
+        self._ready: Future[BlockingPortal] = Future()
+        self._ended_by: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="vllm-agent-sdk", daemon=True)
+        self._thread.start()
+        self.portal = self._ready.result()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs; not in the child of a fork."""
+        return self._thread.is_alive()
+
+    @property
+    def here(self) -> bool:
+        """Whether this is its thread."""
+        return self._thread is threading.current_thread()
+
+    def _run(self) -> None:
+        import anyio
+        from anyio.from_thread import BlockingPortal
+
+        async def live() -> None:
+            async with BlockingPortal() as portal:
+                self._ready.set_result(portal)
+                await portal.sleep_until_stopped()
+
+        try:
+            anyio.run(live, backend="asyncio")
+        except BaseException as error:  # noqa: BLE001 - it is raised where a call waits
+            self._ended_by = error
+            if not self._ready.done():
+                self._ready.set_exception(error)
+
+    def stop(self) -> None:
+        """Cancel what still runs, and end."""
+        if self.alive:
+            self.portal.start_task_soon(self.portal.stop, True)
+            self._thread.join(_CLEANUP_S)
+
+    def raise_end(self) -> None:
+        """Raise what has ended the loop, if something has (`sys.exit()` in a tool)."""
+        self._thread.join(_END_S)
+        if self._ended_by is not None:
+            raise self._ended_by
+
+
+class _Loops:
+    """The loop of this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pid = 0
-        self._thread = 0
-        self._context: AbstractContextManager[BlockingPortal] | None = None
-        self._portal: BlockingPortal | None = None
+        self._loop: _Loop | None = None
+        self._known = False
 
-    def portal(self) -> BlockingPortal:
-        """Give the portal, started on first use."""
-        from anyio.from_thread import start_blocking_portal
-
-        if self._thread == threading.get_ident() and self._pid == os.getpid():
+    def get(self) -> _Loop:
+        """Give the loop, started on first use."""
+        loop = self._loop
+        if loop is not None and loop.here:
             raise UsageError(
                 "A blocking call from inside a blocking call's own coroutine would wait for "
                 "itself; await the async method there."
             )
         with self._lock:
-            if self._portal is None or self._pid != os.getpid():
-                self._context = start_blocking_portal("asyncio")
-                self._portal = self._context.__enter__()
-                self._thread = self._portal.call(threading.get_ident)
-                self._pid = os.getpid()
-                atexit.register(self._stop, self._pid)
-            return self._portal
+            if not self._known:
+                self._known = True
+                atexit.register(self._stop)
+                if hasattr(os, "register_at_fork"):
+                    os.register_at_fork(after_in_child=self._forget)
+            if self._loop is None or not self._loop.alive:
+                self._loop = _Loop()
+            return self._loop
 
-    def _stop(self, pid: int) -> None:
-        if pid == os.getpid() and self._context is not None:
-            self._portal = None
-            self._context.__exit__(None, None, None)
+    def _forget(self) -> None:
+        """Begin anew in the child of a fork: the parent's thread is not there."""
+        self._lock = threading.Lock()
+        self._loop = None
+
+    def _stop(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.stop()
 
 
-_loop = _Loop()
+_loops = _Loops()
 
 
 def call(function: Callable[[], Awaitable[T]]) -> T:
@@ -79,9 +133,13 @@ def call(function: Callable[[], Awaitable[T]]) -> T:
         finally:
             ended.set()
 
-    future = _loop.portal().start_task_soon(run)
+    loop = _loops.get()
+    future = loop.portal.start_task_soon(run)
     try:
         return future.result()
+    except CancelledError:
+        loop.raise_end()
+        raise
     except BaseException:
         if future.cancel():  # else the error is the function's own
             ended.wait(_CLEANUP_S)

@@ -177,3 +177,4 @@ class BlockingEvents(_Batched):
     def close(self) -> None:
         """Stop reading; the session goes on. Idempotent."""
         call(self._feed.aclose)
+        self._events.clear()

@@ -137,7 +137,12 @@ class Driver:
 
     def partial(self) -> RunResult[Any]:
         """Give what has come so far, as the result that an interrupt would give."""
-        return self._outcome()
+        said = [flight.model.so_far() for flight in self._flights.values() if flight.model]
+        try:
+            state = evolve(self.state, Interrupted(partial=said[0] if said else None))
+        except IllegalTransitionError:
+            state = self.state  # nothing is under way
+        return self._outcome(state)
 
     async def run(self, opening: Sequence[StoredEvent]) -> RunResult[Any]:
         """Run until the run ends or stands still.
@@ -281,9 +286,9 @@ class Driver:
         await self.commit(RunEnded(result=result))
         self._result = result
 
-    def _outcome(self) -> RunResult[Any]:
+    def _outcome(self, state: State | None = None) -> RunResult[Any]:
         duration = asyncio.get_running_loop().time() - self._begun
-        result = outcome(self.state, run_id=self.world.run_id, duration_s=duration)
+        result = outcome(state or self.state, run_id=self.world.run_id, duration_s=duration)
         output = self.world.output
         if output is not None and result.stop_reason == "end_turn":
             vars(result)["_output"] = output.value_of_json(bytes(result.output_json))

@@ -90,7 +90,6 @@ class EventFeed:
         event = self._events.popleft()
         if self._until == "run_end" and isinstance(event, (RunEnded, RunSuspended)):
             await self.aclose()
-            self._events.clear()
         return cast("RunEvent", event)
 
     async def batch(self) -> list[RunEvent]:
@@ -128,4 +127,6 @@ class EventFeed:
 
     async def aclose(self) -> None:
         """Stop reading; the session goes on. Idempotent."""
+        self._read = True
+        self._events.clear()
         self.end()

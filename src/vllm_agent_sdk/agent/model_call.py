@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,6 +34,8 @@ from vllm_agent_sdk.types.events import (
     ModelEnded,
     StreamEvent,
     TextDelta,
+    ToolCallReady,
+    UsageUpdated,
 )
 from vllm_agent_sdk.types.messages import AssistantMessage, TextBlock, ToolCall
 from vllm_agent_sdk.types.protocols import ChatEvents
@@ -54,7 +57,7 @@ class ModelCall:
         writer: What wrote them; it writes them anew where the server refuses the order of the
             roles, or the ids of calls.
         taken: Ids of calls that the conversation has seen.
-        publish: Gets each delta; none comes of a whole reply.
+        publish: Gets each delta; of a whole reply come its calls and its usage alone.
         output: The type of the run's output; `None` for text.
         streaming: Ask for a stream; where calls are known not to come in one, a whole reply is
             asked for all the same.
@@ -138,6 +141,14 @@ class ModelCall:
         self._read_to_its_end(said)
         return self._message(said)
 
+    def so_far(self) -> AssistantMessage:
+        """Give what has been said so far, of a call that goes on."""
+        reader = self._reader
+        if not self._read:
+            reader = copy.deepcopy(reader)
+            reader.finish()
+        return with_unique_ids(reader.message(self._said()), self._taken, self._state.turn)
+
     # ── asking ───────────────────────────────────────────────────────────────────────────────────
 
     def _calls_stream(self, params: Mapping[str, Any]) -> bool:
@@ -190,8 +201,18 @@ class ModelCall:
 
     async def _whole(self) -> ChatCompletion[Any]:
         reply = await self._request.whole()
-        self._reader.push(reply.text)
+        for event in self._reader.push(reply.text):
+            self._show(event)
+        for call in reply.tool_calls:
+            self._show(ToolCallReady(call=call))
+        if reply.usage is not None:
+            self._show(UsageUpdated(usage=reply.usage))
         return reply
+
+    def _show(self, event: StreamEvent) -> None:
+        """Publish an event; of a whole reply, those that are not pieces."""
+        if self._streaming or isinstance(event, (ToolCallReady, UsageUpdated)):
+            self._publish(event)
 
     def _refusal(self, error: VLLMError) -> VLLMError:
         """Say what the server refused, where its error leaves that to the text."""
@@ -213,8 +234,7 @@ class ModelCall:
             return
         self._read = True
         for event in self._reader.finish():
-            if self._streaming:
-                self._publish(event)
+            self._show(event)
 
     def _message(self, said: ChatCompletion[Any]) -> AssistantMessage:
         message = self._reader.message(said)
@@ -228,8 +248,8 @@ class ModelCall:
         if self._state.turn_mode != "required" or call.arguments is None:
             return message
         text = answer_text(call, None)
-        if self._streaming and text:
-            self._publish(TextDelta(text=text))
+        if text:
+            self._show(TextDelta(text=text))
         return AssistantMessage([TextBlock(text), *message.content])
 
     def _judged(

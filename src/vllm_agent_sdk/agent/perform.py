@@ -72,6 +72,7 @@ class Performer:
         self._meter = ContextMeter(driver.world.client)
         self._offered_for = 0
         self._untold: list[StoredEvent] = []
+        self._noticed: set[str] = set()
 
     @property
     def _writer(self) -> TurnWriter:
@@ -190,14 +191,20 @@ class Performer:
             return
         await driver.commit(ModelStarted(turn=state.turn, request=request, prefix=prefix))
         for code, text in call.notices:
-            await driver.commit(Notice(code=code, text=text))
+            if code not in self._noticed:
+                self._noticed.add(code)
+                await driver.commit(Notice(code=code, text=text))
         driver.start(effect, self._ask_model(call), call)
 
     async def _ask_model(self, call: ModelCall) -> StoredEvent:
+        told = len(call.notices)
         try:
             ended = await call.run()
         except UsageError as error:
             return self._misused(error)
+        for code, text in call.notices[told:]:
+            kept = self._driver.tell(Notice(code=code, text=text))
+            kept.add_done_callback(lambda done: done.cancelled() or done.exception())
         if call.error is not None:
             self._driver.failed(call.error)
         if ended.message is not None and ended.message.tool_calls:
@@ -344,15 +351,14 @@ class Performer:
             return await run_tool(tool, call, self._context(call), limit, repairs)
         own = spec.timeout  # a task in the background has as long as it needs, unless it says so
         task = asyncio.create_task(run_tool(tool, call, self._context(call), own, repairs))
-        try:
-            done, _ = await asyncio.wait(
-                {task}, timeout=0 if spec.background else spec.detach_after
-            )
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        if done:
-            return task.result()
+        if not spec.background:
+            try:
+                done, _ = await asyncio.wait({task}, timeout=spec.detach_after)
+            except asyncio.CancelledError:
+                task.cancel()
+                raise
+            if done:
+                return task.result()
         task_id = f"task_{call.id}"
         world.background.keep(task_id, call, task, spec.threaded)
         text = (
