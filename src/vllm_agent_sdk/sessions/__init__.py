@@ -28,10 +28,12 @@ if TYPE_CHECKING:
         stat_session,
         tag_session,
     )
+    from vllm_agent_sdk.sessions.postgres import PostgresStore
     from vllm_agent_sdk.sessions.sqlite import SQLiteStore
 
 __all__ = [
     "MemoryStore",
+    "PostgresStore",
     "SQLiteStore",
     "SessionInfo",
     "SessionLog",
@@ -54,6 +56,7 @@ __all__ = [
 
 #: Imported when they are first used: sqlite3 and psycopg are no small things.
 _HOME = {
+    "PostgresStore": "postgres",
     "SQLiteStore": "sqlite",
     "choose_store": "choice",
     "delete_session": "functions",

@@ -306,7 +306,7 @@ async def sessions_are_listed_the_newest_first(place: Place) -> None:
     assert found == order, f"Listed as {found}; the one that was written to last comes first."
     paged: list[str] = []
     query = SessionQuery(limit=3)
-    while page := await store.sessions(query):
+    while len(paged) < 2 * len(order) and (page := await store.sessions(query)):
         assert len(page) <= 3, "A page has `limit` sessions at most."
         paged += [info.id for info in page]
         query = SessionQuery(limit=3, before=(page[-1].updated_at, page[-1].id))
