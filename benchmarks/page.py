@@ -17,6 +17,7 @@ QUESTIONS = {
     "agent_run": "What does an agent's run cost?",
     "durable_runs": "What does it cost when every step is durable?",
     "idle_sessions": "What does an idle session take?",
+    "long_conversation": "What does a turn cost as a conversation grows?",
     "many_streams": "Does it hold with a thousand streams?",
     "importing": "What does importing cost?",
 }

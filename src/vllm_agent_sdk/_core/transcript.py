@@ -117,7 +117,9 @@ def wire_messages(messages: Iterable[Any], *, reasoning: bool = False) -> list[A
             f"messages= takes a list of messages, not {type(messages).__name__}; "
             'a single one is [{"role": "user", "content": "…"}] or [UserMessage("…")].'
         )
-    return [wire_message(message, reasoning=reasoning) for message in messages]
+    return [
+        each if type(each) is Raw else wire_message(each, reasoning=reasoning) for each in messages
+    ]
 
 
 def wire_message(message: object, *, reasoning: bool = False) -> Any:

@@ -88,9 +88,7 @@ class Driver:
         self.world = world
         self.state = FRESH if state is None else state
         self.seq = seq
-        self.ids: set[str] = {
-            call.id for message in self.state.history for call in getattr(message, "tool_calls", ())
-        }
+        self.ids = world.writer.call_ids(self.state.history)
         self._publish = publish
         self._performer = Performer(self)
         self._inbox: deque[_Said] = deque()

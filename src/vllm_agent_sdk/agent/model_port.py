@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 from typing_extensions import TypeIs
 
 from vllm_agent_sdk.agent.guarded import not_ours
+from vllm_agent_sdk.agent.turns import Written
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import ProtocolError, UsageError, VLLMError
 from vllm_agent_sdk.types import _codec
@@ -157,12 +158,16 @@ class _Chat:
 class _ChatRequest:
     def __init__(self, completions: Any, params: Mapping[str, Any], stream: bool) -> None:
         given = {name: value for name, value in params.items() if name != "messages"}
+        messages: Any = params["messages"]
+        self._count = len(messages)
+        if messages and isinstance(messages, Written):
+            messages = [messages.joined]  # written as they are, whatever their number
         self._completions = completions
-        self._made = completions.request(params["messages"], given, stream=stream, usage=stream)
+        self._made = completions.request(messages, given, stream=stream, usage=stream)
 
     def shown(self) -> dict[str, Any]:
         sent = self._completions.as_sent(self._made)
-        return {**sent, "messages": len(self._made.body["messages"])}
+        return {**sent, "messages": self._count}
 
     def events(self) -> ChatEvents:
         events: ChatEvents = self._completions.streamed(self._made)

@@ -26,14 +26,21 @@ from vllm_agent_sdk._core.log import Log
 from vllm_agent_sdk._core.prefix import Parts, prefix_of, template_options
 from vllm_agent_sdk._core.roles import Roles, merged, ordered, refuses_roles
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State
-from vllm_agent_sdk._core.schema_grammar import response_schema, strict_tool
+from vllm_agent_sdk._core.schema_grammar import strict_tool
 from vllm_agent_sdk._core.transcript import NativeHistory
+from vllm_agent_sdk.agent.turn_fields import (
+    named,
+    native_system,
+    native_tool,
+    switch_off,
+    typed,
+)
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.context import Prefix
-from vllm_agent_sdk.types.messages import Message, UserMessage
+from vllm_agent_sdk.types.messages import AssistantMessage, Message, UserMessage
 from vllm_agent_sdk.types.tools import ToolSpec
 
-__all__ = ["Traits", "TurnWriter"]
+__all__ = ["Traits", "TurnWriter", "Written"]
 
 # The templates of Mistral's models.
 _NINE_IDS = re.compile(r"[Tt]ool call IDs? .*length 9")
@@ -65,6 +72,16 @@ class Traits:
     window: int | None = None
 
 
+class Written(list[_codec.Raw]):
+    """The messages of a request as bytes.
+
+    Attributes:
+        joined: All of them with commas between: for whoever sends them and looks at none.
+    """
+
+    joined: _codec.Raw = _codec.Raw()
+
+
 class TurnWriter:
     """Writes the requests of a conversation; its bytes only grow until all is written anew.
 
@@ -85,11 +102,23 @@ class TurnWriter:
         self._written: list[_codec.Raw] = []
         self._newest: dict[str, Any] | None = None
         self._read: Log[Message] = Log()
-        self._size = 0
+        self._joined = bytearray()
         self._given = 0
         self._edition = 0
         self._sent: Parts | None = None
         self._dialect: TextHistory | NativeHistory = NativeHistory()
+        self._ids: set[str] = set()
+        self._ids_of: Log[Message] = Log()
+
+    def call_ids(self, history: Log[Message]) -> set[str]:
+        """Give the ids of the calls of a conversation; each message is looked at once."""
+        if not history.begins_with(self._ids_of):
+            self._ids, self._ids_of = set(), Log()
+        for message in history.since(len(self._ids_of)):
+            if isinstance(message, AssistantMessage):
+                self._ids.update(call.id for call in message.tool_calls)
+        self._ids_of = history
+        return self._ids
 
     def params(self, state: State) -> dict[str, Any]:
         """Give the keywords of the current turn's model call.
@@ -101,7 +130,7 @@ class TurnWriter:
         if state.model is not None:
             params["model"] = state.model
         if state.thinking_off and self.traits.thinking_switch:
-            _switch_off(params, self.traits.thinking_switch)
+            switch_off(params, self.traits.thinking_switch)
         match state.turn_mode:
             case "guided":
                 several = params.pop("parallel_tool_calls", None)
@@ -119,7 +148,7 @@ class TurnWriter:
             case _:
                 params.pop("parallel_tool_calls", None)
                 if state.started.output is not None:
-                    params["response_format"] = _typed(state.started.output)
+                    params["response_format"] = typed(state.started.output)
         return params
 
     def amended(self, state: State, message: str) -> dict[str, Any] | None:
@@ -165,7 +194,7 @@ class TurnWriter:
             tools=self._tools_bytes(params.get("tools")),
             messages=params["messages"],
             head=len(self._head),
-            size=self._size,
+            size=len(self._joined) - max(0, len(self._written) - 1),
             edition=self._edition,
             summaries=state.summaries,
         )
@@ -184,8 +213,8 @@ class TurnWriter:
         if state.tools is not self._formed_for[0] or state.started is not self._formed_for[1]:
             self._formed_for, self._forms = (state.tools, state.started), {}
         choice = state.tool_choice
-        named = _named(choice) if isinstance(choice, dict) else choice
-        key = (state.turn_mode, state.tools_offered, named, max_calls, self.traits.think_tags)
+        name = named(choice) if isinstance(choice, dict) else choice
+        key = (state.turn_mode, state.tools_offered, name, max_calls, self.traits.think_tags)
         if key not in self._forms:
             self._forms[key] = self._form(state, max_calls)
         params["response_format"] = self._forms[key]
@@ -197,7 +226,7 @@ class TurnWriter:
         if choice == "none":
             tools = ()
         elif isinstance(choice, dict):
-            tools = [tool for tool in tools if tool.name == _named(choice)]
+            tools = [tool for tool in tools if tool.name == named(choice)]
         require = choice == "required" or isinstance(choice, dict)
         output = state.started.output
         if state.turn_mode == "envelope":
@@ -221,7 +250,7 @@ class TurnWriter:
         if output is not None and (not state.tools_offered or _to_repair(state)):
             # Tools and a format together would keep many servers from calling at all.
             params["tool_choice"] = "none"
-            params["response_format"] = _typed(output)
+            params["response_format"] = typed(output)
 
     def _require(self, state: State, params: dict[str, Any]) -> None:
         """Let every turn be a call, the answer's tool among them."""
@@ -244,7 +273,7 @@ class TurnWriter:
             self._offers_for, self._offers = (state.tools, state.started), {}
         if answered not in self._offers:
             answer = [answer_tool(state.started.output)] if answered else []
-            self._offers[answered] = [_native_tool(tool) for tool in (*state.tools, *answer)]
+            self._offers[answered] = [native_tool(tool) for tool in (*state.tools, *answer)]
         return self._offers[answered]
 
     def _read_calls(self, params: dict[str, Any]) -> None:
@@ -253,7 +282,7 @@ class TurnWriter:
 
     # ── the messages ─────────────────────────────────────────────────────────────────────────────
 
-    def _messages(self, state: State) -> list[_codec.Raw]:
+    def _messages(self, state: State) -> Written:
         """Give the whole history, encoding only what is new."""
         form = _TEXT_FORMS.get(state.turn_mode) if state.dialect == "text" else None
         traits, output = self.traits, state.started.output
@@ -272,7 +301,7 @@ class TurnWriter:
             self._write_head(state)
             if self._head != old:
                 self._written[: len(old)] = self._head
-                self._size += _size(self._head) - _size(old)
+                self._joined = bytearray(b",".join(map(bytes, self._written)))
                 self._edition += 1
         fresh = state.history.since(len(self._read))
         if fresh:
@@ -280,12 +309,14 @@ class TurnWriter:
                 self._add(message)
             self._read = state.history
         self._given = len(self._written)
-        return list(self._written)
+        written = Written(self._written)
+        written.joined = _codec.Raw(bytes(self._joined))
+        return written
 
     def _begin(self, state: State) -> None:
         self._write_head(state)
         self._written = list(self._head)
-        self._size = _size(self._written)
+        self._joined = bytearray(b",".join(map(bytes, self._written)))
         self._edition += 1
         self._newest, self._read = None, Log()
 
@@ -294,7 +325,7 @@ class TurnWriter:
         started = state.started
         self._head_for = (started, state.tools, state.turn_mode)
         text = isinstance(self._dialect, TextHistory)
-        system = system_text(started.instructions, state.tools) if text else _native_system(state)
+        system = system_text(started.instructions, state.tools) if text else native_system(state)
         head: list[Any] = [{"role": "system", "content": system}] if system else []
         examples = list(started.examples)
         if text and not examples and state.tools:
@@ -309,7 +340,8 @@ class TurnWriter:
         elif self.traits.roles == "strict" and message["role"] == "assistant" and not self._read:
             self._append({"role": "user", "content": ""})
         if joined is not None:
-            self._size -= len(bytes(self._written.pop()))
+            last = len(bytes(self._written.pop()))
+            del self._joined[-last - bool(self._written) :]
             if len(self._written) < self._given:
                 self._edition += 1
         self._append(message if joined is None else joined)
@@ -317,65 +349,17 @@ class TurnWriter:
 
     def _append(self, message: dict[str, Any]) -> None:
         written = _codec.encode_checked(message)
+        if self._written:
+            self._joined += b","
+        self._joined += written
         self._written.append(_codec.Raw(written))
-        self._size += len(written)
 
 
 def _raw(message: Any) -> _codec.Raw:
     return _codec.Raw(_codec.encode_checked(message))
 
 
-def _size(messages: Sequence[_codec.Raw]) -> int:
-    return sum(len(bytes(message)) for message in messages)
-
-
 def _to_repair(state: State) -> bool:
     """True if the model has answered, and is to answer again."""
     newest = state.history.since(len(state.history) - 1)
     return state.invalid_in_row > 0 and bool(newest) and isinstance(newest[0], UserMessage)
-
-
-def _native_system(state: State) -> str | None:
-    """Give the system text; where nothing else shows a typed answer's schema, it does."""
-    instructions, output = state.started.instructions, state.started.output
-    if output is None or state.turn_mode != "native" or not state.tools:
-        return instructions
-    schema = _codec.encode(output).decode()
-    asked = f"Give the final answer as JSON that matches this schema, and nothing else: {schema}"
-    return f"{instructions}\n\n{asked}" if instructions else asked
-
-
-def _named(choice: dict[str, Any]) -> str:
-    function = choice.get("function")
-    return str(function.get("name")) if isinstance(function, dict) else ""
-
-
-def _typed(output: dict[str, Any]) -> dict[str, Any]:
-    schema = response_schema(output, "The output's schema")
-    form = {"name": "output", "schema": schema, "strict": True}
-    return {"type": "json_schema", "json_schema": form}
-
-
-def _switch_off(params: dict[str, Any], switch: str) -> None:
-    """Tell the template to leave thinking out."""
-    extra = params.get("extra_body") or {}
-    if "chat_template_kwargs" in extra:
-        kwargs = {**extra["chat_template_kwargs"], switch: False}
-        params["extra_body"] = {**extra, "chat_template_kwargs": kwargs}
-    else:
-        kwargs = params.get("chat_template_kwargs") or {}
-        params["chat_template_kwargs"] = {**kwargs, switch: False}
-    params.pop("thinking", None)
-    params.pop("reasoning_effort", None)
-    params.pop("thinking_token_budget", None)
-
-
-def _native_tool(tool: ToolSpec) -> dict[str, Any]:
-    function: dict[str, Any] = {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.parameters,
-    }
-    if tool.strict:
-        function["strict"] = True
-    return {"type": "function", "function": function}

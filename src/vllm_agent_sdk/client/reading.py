@@ -70,7 +70,9 @@ class TextReading:
         if params.get("thinking") is not None:
             known = await self._server().profile()
             self.think(body, params)
-        if any(isinstance(each, AssistantMessage) and each.reasoning for each in messages):
+        if AssistantMessage in set(map(type, messages)) and any(
+            isinstance(each, AssistantMessage) and each.reasoning for each in messages
+        ):
             await self._send_reasoning(body, messages, known)
         roles: Any = params.get("roles") or "off"
         if roles not in {"off", "merge", "strict"}:

@@ -105,6 +105,8 @@ def _not_finite(value: object, path: str) -> str | None:
                 return f"{path}.{key}{found}"
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
+            if type(item) is Raw:
+                continue
             if (found := _not_finite(item, "")) is not None:
                 return f"{path}[{index}]{found}"
     return None

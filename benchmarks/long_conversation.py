@@ -1,0 +1,135 @@
+"""CPU per turn as a conversation grows: a session of 500 turns, its first 50 beside its last 50.
+
+`python -m benchmarks.long_conversation [--quick]`. Each turn asks for a whole reply with a tool
+offered, so the request grows with the conversation and the reply does not. *Posting the same bytes*
+is the least that a longer request costs: bodies of the same lengths, made beforehand. The *bare
+loop* keeps a list of messages and writes all of it each turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import aiohttp
+
+from benchmarks.emitter import emitter, pin
+from benchmarks.measure import Goal, report, write
+
+PROMPT = "And what is the weather in the next town on the way? " * 2
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TURNS, PART = 500, 50
+FIRST, LAST = f"turns 1 to {PART}", f"turns {TURNS - PART + 1} to {TURNS}"
+FLAT = "its first turns, and posting what there is more"
+GOALS = (Goal("PERF-10", "ours", 1.2, FLAT),)
+
+Turn = Callable[[int], Awaitable[object]]
+
+
+async def parts(turn: Turn) -> dict[str, float]:
+    """Take all turns; give the CPU microseconds of one, at the beginning and at the end."""
+    await turn(0)  # the first one connects
+    taken: dict[str, float] = {}
+    begun = 0.0
+    for number in range(1, TURNS + 1):
+        if number in {1, TURNS - PART + 1}:
+            gc.collect()
+            begun = time.process_time()
+        await turn(number)
+        if number in {PART, TURNS}:
+            name = FIRST if number == PART else LAST
+            taken[name] = (time.process_time() - begun) / PART * 1e6
+    return taken
+
+
+async def ours(root: str, sizes: list[int]) -> dict[str, float]:
+    """Our session; notes the lengths of its requests."""
+    from vllm_agent_sdk import Agent, AsyncVLLM, tool
+
+    @tool
+    async def get_weather(city: str) -> str:
+        """Get the current weather of a city."""
+        return f"18 °C in {city}"
+
+    async with AsyncVLLM(f"{root}/v1", model="m") as vllm:
+        agent = Agent(tools=[get_weather], client=vllm, turn_mode="native", streaming=False)
+        async with agent.session() as session:
+
+            async def turn(_: int) -> None:
+                result = await session.run(PROMPT)
+                assert result.stop_reason == "end_turn", result
+
+            taken = await parts(turn)
+            if not sizes:
+                sizes += [each.prefix.sent_bytes for each in session.cache_by_turn if each.prefix]
+    return taken
+
+
+async def posting(root: str, sizes: list[int]) -> dict[str, float]:
+    """Bodies of the same lengths that were made beforehand."""
+    bodies = [b'"tool_call_id"' + b"x" * size for size in sizes]
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def turn(number: int) -> None:
+            url = f"{root}/v1/chat/completions"
+            async with session.post(url, data=bodies[number]) as reply:
+                assert json.loads(await reply.read())["choices"]
+
+        return await parts(turn)
+
+
+async def bare(root: str) -> dict[str, float]:
+    """A list of messages that is written anew each turn."""
+    tools = [{"type": "function", "function": {"name": "get_weather", "parameters": SCHEMA}}]
+    messages: list[dict[str, str]] = [{"role": "tool", "tool_call_id": "1", "content": "18"}]
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def turn(_: int) -> None:
+            messages.append({"role": "user", "content": PROMPT})
+            body = {"model": "m", "messages": messages, "tools": tools}
+            async with session.post(f"{root}/v1/chat/completions", json=body) as reply:
+                said = json.loads(await reply.read())["choices"][0]["message"]
+            messages.append({"role": "assistant", "content": said["content"]})
+
+        return await parts(turn)
+
+
+def main() -> None:
+    """Measure and print."""
+    pin(0)
+    sizes: list[int] = []
+    taken: dict[str, list[dict[str, float]]] = {}
+    with emitter() as server:
+        root = f"{server}/agent/1"
+        work = {
+            "ours": partial(ours, root, sizes),
+            "posting the same bytes": partial(posting, root, sizes),
+            "bare loop": partial(bare, root),
+        }
+        for _ in range(3 if "--quick" in sys.argv else 5):
+            for name, measured in work.items():
+                taken.setdefault(name, []).append(asyncio.run(measured()))
+
+    def median(name: str, part: str) -> float:
+        return statistics.median(each[part] for each in taken[name])
+
+    post = "posting the same bytes"
+    more = [each[LAST] - each[FIRST] for each in taken[post]]
+    late = {name: median(name, LAST) for name in taken}
+    late[FLAT] = median("ours", FIRST) + max(0.0, statistics.median(more))
+    early = {name: median(name, FIRST) for name in taken}
+    results = [
+        report(f"a long conversation, {LAST}", "µs CPU a turn", late, GOALS),
+        report(f"a long conversation, {FIRST}", "µs CPU a turn", early),
+    ]
+    write("long_conversation", results)
+
+
+if __name__ == "__main__":
+    main()
