@@ -66,6 +66,7 @@ AGENT = """agent = Agent(tools=[get_weather], client=vllm, turn_mode="native")
 USES = {
     "create": WHOLE,
     "agent": AGENT,
+    "agent over Responses": AGENT.replace("vllm, ", 'vllm, api="responses", '),
     "typed create": TYPED.replace("DO", CREATE),
     "typed stream": TYPED.replace("DO", STREAM),
     "create by a schema": TYPED.replace("DO", CREATE).replace("Sky", SCHEMA),

@@ -344,7 +344,7 @@ class Agent(Generic[Deps, T]):
         stack = AsyncExitStack()
 
         async def prepare(publish: Callable[[Any], None]) -> tuple[Driver, list[StoredEvent]]:
-            await load()
+            await load(self.api)
             from vllm_agent_sdk.agent.driver import Driver
             from vllm_agent_sdk.agent.opening import make_world, opening
 

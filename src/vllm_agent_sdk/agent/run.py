@@ -36,12 +36,14 @@ _JOINABLE = (TextDelta, ReasoningDelta, ToolCallDelta)
 
 #: What a run needs besides its definition; a program that only uses the client never loads it.
 _MODULES = ("vllm_agent_sdk.agent.driver", "vllm_agent_sdk.agent.opening")
+_OF_API = {"responses": ("vllm_agent_sdk.agent.responses_call",)}
 
 
-async def load() -> None:
+async def load(api: str = "chat") -> None:
     """Load what runs need, once, in a thread: the loop goes on meanwhile."""
-    if not all(module in sys.modules for module in _MODULES):
-        await asyncio.to_thread(lambda: [importlib.import_module(module) for module in _MODULES])
+    modules = (*_MODULES, *_OF_API.get(api, ()))
+    if not all(module in sys.modules for module in modules):
+        await asyncio.to_thread(lambda: [importlib.import_module(module) for module in modules])
 
 
 class _Queue:

@@ -197,7 +197,7 @@ class SessionRuns(Generic[T]):
                         "The session has an active run; send(…) says when another begins."
                     )
                 self._run = run
-            await load()
+            await load(self._agent.api)
             async with self._standing:  # a rewind under way comes first
                 return await prepare(publish)
 
