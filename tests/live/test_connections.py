@@ -13,8 +13,8 @@ from .servers import LiveServer
 
 pytestmark = pytest.mark.live
 
-WORKERS = 10
-REQUESTS = 20
+WORKERS = 20
+REQUESTS = 10
 HI: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi."}]
 
 
