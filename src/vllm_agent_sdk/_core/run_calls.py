@@ -148,9 +148,11 @@ def hook_on_call(state: State, event: HookRan) -> State:
             state = replace(state, context=(*state.context, output.text))
             continue
         entry = _entry(state, call_id)
+        if entry.status is CallStatus.DENIED:
+            continue  # nothing but the end of the run can follow a no
         state = state.with_call(call_id, **_changed(entry, output, event.outside))
         if isinstance(output, Block) and entry.status is not CallStatus.ENDED:
-            return replace(state, denials=(*state.denials, entry.call))
+            state = replace(state, denials=(*state.denials, entry.call))
     return _deny_beats(state, call_id)
 
 
