@@ -275,7 +275,7 @@ def _after_error(state: State, error: ErrorInfo) -> State | None:
         told = error.facts.get("max")
         return replace(
             state,
-            window=told if state.window is None and isinstance(told, int) else state.window,
+            window=told if isinstance(told, int) else state.window,
             phase=Phase.COMPACTING,
             history=state.before_turn,
             overflow=error,
