@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_agent_sdk._core.questions import QUESTION_TOOL
@@ -10,6 +11,7 @@ from vllm_agent_sdk.agent.background import Background
 from vllm_agent_sdk.agent.mode import Choice, Learnt, choose_mode
 from vllm_agent_sdk.agent.model_port import endpoint_of
 from vllm_agent_sdk.agent.rewind import SessionFiles
+from vllm_agent_sdk.agent.toolset import Offered
 from vllm_agent_sdk.agent.world import World
 from vllm_agent_sdk.errors import UsageError, VLLMError
 from vllm_agent_sdk.sessions.store import EventLog, MemoryLog
@@ -21,8 +23,9 @@ from vllm_agent_sdk.types.events import (
     StoredEvent,
     TurnStarted,
 )
+from vllm_agent_sdk.types.hooks import HookSpec, Matcher
 from vllm_agent_sdk.types.messages import Message, UserMessage
-from vllm_agent_sdk.types.protocols import ChatModel
+from vllm_agent_sdk.types.protocols import ChatModel, Tool
 from vllm_agent_sdk.types.tools import ToolSpec
 
 if TYPE_CHECKING:
@@ -44,19 +47,20 @@ def make_world(
     files: SessionFiles | None = None,
 ) -> World:
     """Give what a run of the agent acts on."""
+    standing = _standing(agent)
     return World(
         client=client,
         endpoint=endpoint_of(client, agent.api),
-        tools={name: each.tool for name, each in agent.offered.items()},
-        offered=tuple(agent.offered.values()),
-        specs=tuple(specs(agent)),
+        tools=standing.tools,
+        offered=standing.offered,
+        specs=standing.specs,
         deps=deps,
         log=MemoryLog() if log is None else log,
         learnt=learnt,
         run_id=os.urandom(8).hex(),
         agent_id=agent.name or "main",
         session_id=session_id,
-        hooks=tuple(matcher for _, matcher in agent.hooks.matchers()),
+        hooks=standing.hooks,
         can_use_tool=agent.permissions.can_use_tool,
         ask_user=agent.ask_user,
         output=agent.output_type,
@@ -64,6 +68,37 @@ def make_world(
         background=Background() if background is None else background,
         files=files,
     )
+
+
+@dataclass(slots=True)
+class _Standing:
+    """What of a definition is the same for all its runs."""
+
+    tools: dict[str, Tool[Any]]
+    offered: tuple[Offered, ...]
+    specs: tuple[ToolSpec, ...]
+    hooks: tuple[Matcher, ...]
+    hook_specs: tuple[HookSpec, ...]
+    sampling: dict[str, Any]
+
+
+def _standing(agent: Agent[Any, Any]) -> _Standing:
+    known: _Standing | None = vars(agent).get("_standing")
+    if known is None:
+        hooks = agent.hooks.matchers()
+        sampling = agent.sampling.wire()
+        if agent.sampling.extra_body is not None:
+            sampling["extra_body"] = agent.sampling.extra_body
+        known = _Standing(
+            tools={name: each.tool for name, each in agent.offered.items()},
+            offered=tuple(agent.offered.values()),
+            specs=tuple(specs(agent)),
+            hooks=tuple(matcher for _, matcher in hooks),
+            hook_specs=tuple(spec for spec, _ in hooks),
+            sampling=sampling,
+        )
+        vars(agent)["_standing"] = known
+    return known
 
 
 def specs(agent: Agent[Any, Any]) -> list[ToolSpec]:
@@ -140,16 +175,14 @@ def run_started(
     history: list[Message],
 ) -> RunStarted:
     """Give the event that says everything that decides how the run goes."""
-    sampling = agent.sampling.wire()
-    if agent.sampling.extra_body is not None:
-        sampling["extra_body"] = agent.sampling.extra_body
+    standing = _standing(agent)
     return RunStarted(
         agent=agent.name,
         model=model,
         instructions=agent.instructions,
         tools=tools,
         limits=agent.limits,
-        sampling=sampling,
+        sampling=dict(standing.sampling),
         tool_choice=agent.tool_choice if tools else None,
         turn_mode_asked=agent.turn_mode,
         turn_mode=choice.mode,
@@ -161,7 +194,7 @@ def run_started(
         fallback_model=agent.fallback_model,
         output=None if world.output is None else world.output.schema,
         permissions=agent.permissions.rules(),
-        hooks=[spec for spec, _ in agent.hooks.matchers()],
+        hooks=list(standing.hook_specs),
         context=agent.context,
         window=choice.window or world.learnt.traits(world.client, model).window,
         prices=agent.priced(),
