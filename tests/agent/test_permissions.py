@@ -280,9 +280,33 @@ def test_a_group_of_options_of_another_type_is_refused(field: str) -> None:
 
 
 @pytest.mark.feature("H-03")
-async def test_without_an_answerer_the_message_names_the_rule_to_add(client: Any) -> None:
-    result, _ = await run(client, wipes("a"), OK)
-    assert "Permissions(allow=('wipe',)) permits it" in result.messages[2].text
+@pytest.mark.parametrize(
+    ("permissions", "told"),
+    [
+        ({}, "Permissions(allow=('wipe',)) permits it."),
+        ({"ask": ("wipe",)}, "It runs if no rule in Permissions(ask=…) names it."),
+    ],
+)
+async def test_without_an_answerer_the_message_names_the_rule_to_change(
+    client: Any, permissions: dict[str, Any], told: str
+) -> None:
+    result, _ = await run(client, wipes("a"), OK, permissions=Permissions(**permissions))
+    assert result.messages[2].text.endswith(f"in this run. {told}")
+    # What it says is so.
+    allowed = Permissions(allow=("wipe",))
+    await run(client, wipes("a"), OK, permissions=allowed)
+    assert ran == [("wipe", "a")]
+
+
+@pytest.mark.feature("H-06")
+async def test_without_an_answerer_a_path_outside_names_the_folders(
+    client: Any, tmp_path: Path
+) -> None:
+    permissions = Permissions(directories=(tmp_path,), allow=("read",))
+    result, _ = await run(client, reads("/etc/x"), OK, permissions=permissions)
+    assert result.messages[2].text.endswith(
+        "Permissions(directories=…) is where folders are added."
+    )
 
 
 @pytest.mark.feature("H-03")

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -485,6 +486,30 @@ def test_results_for_no_tool_or_no_json_are_refused() -> None:
     script = [Reply.calls(("look", {"at": "a"}))]
     with pytest.raises(UsageError, match=r"results\['look'\] gives no JSON"):
         scripted_run(Agent(tools=[look]), "Go", script, results={"look": object()})
+
+
+@pytest.mark.feature("Q-02")
+def test_what_a_subagent_gives_is_said_by_the_script() -> None:
+    agent = Agent(tools=[Agent(description="Helps.").as_tool("helper")])
+    script = [Reply.calls(("helper", {"prompt": "Help."})), "Ok"]
+    with pytest.raises(UsageError, match=r"helper is an agent: results=\{'helper': …\}"):
+        scripted_run(agent, "Go", script)
+    run = scripted_run(agent, "Go", script, results={"helper": "helped"})
+    assert run.result.messages[2].text == "helped"
+
+
+@pytest.mark.feature("Q-02")
+def test_folders_are_looked_at(tmp_path: Path) -> None:
+    @tool(reads_files=("path",))
+    def read(path: str) -> str:
+        """Read a file."""
+        return path
+
+    agent = Agent(tools=[read], permissions=Permissions(directories=(tmp_path,)))
+    script = [Reply.calls(("read", {"path": str(tmp_path / "a")}), ("read", {"path": "/x"})), "Ok"]
+    result = scripted_run(agent, "Go", script).result
+    assert result.tool_calls == {"read": 1}
+    assert "outside the permitted folders" in result.messages[3].text
 
 
 @pytest.mark.feature("Q-02")

@@ -9,7 +9,12 @@ from vllm_agent_sdk.types.messages import ToolCall
 from vllm_agent_sdk.types.permissions import PermissionRule, PermissionRules
 from vllm_agent_sdk.types.tools import ToolSpec
 
-__all__ = ["Verdict", "decide", "denied"]
+__all__ = ["Verdict", "decide", "denied", "remedy"]
+
+_RULE = "A rule asks about "
+_OUTSIDE = ", outside the permitted folders."
+_MCP = " is not marked read-only by its MCP server."
+_DESTRUCTIVE = " is marked destructive."
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,17 @@ def denied(rules: PermissionRules, spec: ToolSpec, call: ToolCall) -> Verdict | 
     return None
 
 
+def remedy(call: ToolCall, reason: str) -> str:
+    """Say what lets a call run without asking that asks for this reason; "" for a hook's."""
+    if reason.startswith(_RULE):
+        return "It runs if no rule in Permissions(ask=…) names it."
+    if reason.endswith(_OUTSIDE):
+        return "Permissions(directories=…) is where folders are added."
+    if reason.endswith((_MCP, _DESTRUCTIVE)):
+        return f"Permissions(allow=({call.name!r},)) permits it."
+    return ""
+
+
 def _decide(
     rules: PermissionRules,
     grants: tuple[PermissionRule, ...],
@@ -68,10 +84,10 @@ def _decide(
     if ask is not None:
         return Verdict("ask", ask)
     if _matching(rules.ask, spec, call):
-        return Verdict("ask", f"A rule asks about {call.name}.")
+        return Verdict("ask", f"{_RULE}{call.name}.")
     if outside and rules.mode != "bypassPermissions":
         paths = ", ".join(outside)
-        return Verdict("ask", f"{call.name} would touch {paths}, outside the permitted folders.")
+        return Verdict("ask", f"{call.name} would touch {paths}{_OUTSIDE}")
     allowing = (*rules.allow, *grants)
     if rules.mode == "bypassPermissions" or any(
         rule.matches(spec, call, whole=True) for rule in allowing
@@ -84,9 +100,9 @@ def _decide(
 
 def _by_annotation(spec: ToolSpec, call: ToolCall) -> Verdict:
     if spec.kind == "mcp" and not spec.read_only:
-        return Verdict("ask", f"{call.name} is not marked read-only by its MCP server.")
+        return Verdict("ask", f"{call.name}{_MCP}")
     if spec.destructive:
-        return Verdict("ask", f"{call.name} is marked destructive.")
+        return Verdict("ask", f"{call.name}{_DESTRUCTIVE}")
     return Verdict("allow")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from vllm_agent_sdk._core.policy import remedy
 from vllm_agent_sdk._core.questions import Question, check_answers
 from vllm_agent_sdk.agent.guarded import called
 from vllm_agent_sdk.agent.tool_results import error_text
@@ -42,9 +43,9 @@ async def ask_permission(
             return PermissionDecided(call_id=call.id, decision="defer", reason=reason)
         text = (
             f"{call.name} was not permitted: {reason} Nobody answers permission questions in this "
-            f"run; Permissions(allow=({call.name!r},)) permits it."
+            f"run. {remedy(call, reason)}"
         )
-        return PermissionDecided(call_id=call.id, decision="deny", reason=text)
+        return PermissionDecided(call_id=call.id, decision="deny", reason=text.rstrip())
     try:
         answer = await called(answerer, call, ctx, name="can_use_tool")
         return decided(call, answer)

@@ -243,8 +243,11 @@ class _ScriptedPerformer(Performer):
         return self._script.summary(messages)
 
     async def _run_tool(self, effect: RunTool) -> StoredEvent:
+        tool = self._driver.world.tools.get(effect.call.name)
+        if effect.spec.kind == "agent" and not isinstance(tool, _Given):
+            name = effect.call.name
+            raise _ScriptError(f"{name} is an agent: results={{{name!r}: …}} says what it gives.")
         ended = await super()._run_tool(effect)
-        tool = self._driver.world.tools[effect.call.name]
         if isinstance(tool, _Given) and tool.problem is not None:
             raise tool.problem
         if isinstance(ended, ToolEnded) and ended.message.text.endswith(_NO_LOOP):
