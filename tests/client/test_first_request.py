@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-# The loop's own CPU time between two of its rounds, so that a busy machine changes nothing.
+# The loop's own CPU time between two of its rounds, so that a busy machine changes nothing; the
+# garbage collector is off, which stalls whatever runs when it comes.
 PROGRAM = """
-import asyncio, sys, time
+import asyncio, gc, sys, time
 from vllm_agent_sdk import Agent, AsyncVLLM, tool
 from vllm_agent_sdk.testing import Reply, Simulator
 from pydantic import BaseModel
@@ -31,6 +32,7 @@ async def watch(gaps):
         before = now
 
 async def main():
+    gc.disable()
     gaps = []
     replies = (
         FIRST, Reply.calls(("get_weather", {"city": "Paris"})), Reply.text("Sunny")

@@ -35,7 +35,10 @@ _JOINABLE = (TextDelta, ReasoningDelta, ToolCallDelta)
 
 
 #: What a run needs besides its definition; a program that only uses the client never loads it.
-_MODULES = ("vllm_agent_sdk.agent.driver", "vllm_agent_sdk.agent.opening")
+_MODULES = (
+    "vllm_agent_sdk.agent.driver", "vllm_agent_sdk.agent.opening", "vllm_agent_sdk.client.server",
+    "vllm_agent_sdk._core.drift",
+)  # fmt: skip
 _OF_API = {"responses": ("vllm_agent_sdk.agent.responses_call",)}
 
 
