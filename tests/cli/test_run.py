@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from vllm_agent_sdk import RunEnded, RunStarted, TextDelta, ToolEnded, ToolStarted
+from vllm_agent_sdk import Agent, RunEnded, RunStarted, TextDelta, ToolEnded, ToolStarted
 from vllm_agent_sdk.testing import Reply, Simulator
 from vllm_agent_sdk.types.events import decode_event
 
@@ -32,6 +32,19 @@ def test_the_answer_and_nothing_else_is_on_stdout(cli: Command, server: Simulato
     assert "asked for Paris" in done.err
     assert "\x1b" not in done.out + done.err
     assert server.chats[0].json["messages"] == [{"role": "user", "content": "What is the weather?"}]
+
+
+@pytest.mark.feature("A-11")
+def test_what_a_subagent_says_is_no_part_of_the_answer(
+    cli: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helpers = SimpleNamespace(helper=Agent(name="helper").as_tool())
+    monkeypatch.setitem(sys.modules, "helpers", helpers)  # type: ignore[arg-type]
+    replies = (Reply.calls(("helper", {"prompt": "x"})), Reply.text("inner"), Reply.text("outer"))
+    with Simulator(*replies) as server:
+        done = cli("run", "Hi", "--tool", "helpers:helper", "--base-url", server.base_url)
+    assert (done.code, done.out) == (0, "outer\n")
+    assert "← helper: inner" in done.err
 
 
 @pytest.mark.feature("X-01")

@@ -125,7 +125,9 @@ class _View:
         if self._json:
             output.answer(encode_event(event).decode() + "\n")
         match event:
-            case TextDelta(text=text) | RefusalDelta(text=text) if not self._json:
+            case TextDelta(text=text) | RefusalDelta(text=text) if not (
+                self._json or event.of_subagent
+            ):
                 output.answer(text)
             case ReasoningDelta(text=text):
                 output.think(text)
