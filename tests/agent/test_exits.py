@@ -35,6 +35,7 @@ from vllm_agent_sdk import (
     ToolMessage,
     Usage,
     UserMessage,
+    VLLMError,
     tool,
 )
 from vllm_agent_sdk.testing import Reply, ReplyUsage, Simulator
@@ -341,6 +342,28 @@ async def test_whole_replies_end_a_run_for_the_same_reasons(
         result = await agent.run("Go")
     assert result.stop_reason == reason
     assert_answered(result)
+
+
+#: Reasons of a server that Responses has no words for; and what needs an end in the middle.
+UNSAID = {"refusal", "aborted", "repetition", "interrupted"}
+
+
+@pytest.mark.feature("A-06")
+@pytest.mark.feature("A-15")
+@pytest.mark.parametrize("reason", [each for each in EXITS if each not in UNSAID])
+async def test_runs_over_responses_end_for_the_same_reasons(
+    client: Any, reason: StopReason
+) -> None:
+    way = EXITS[reason]
+    async with Simulator(*WHOLE.get(reason, way.replies)) as server:
+        agent = Agent(client=client(server), api="responses", **way.agent)
+        result = await agent.run("Go")
+    assert result.stop_reason == reason
+    assert result.usage == sum(result.usage_by_turn, Usage())
+    assert_answered(result)
+    if way.raises is not None:
+        with pytest.raises(RunError if issubclass(way.raises, RunError) else VLLMError):
+            result.raise_for_error()
 
 
 def rows() -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from vllm_agent_sdk import (
     HookEvent,
     HookRan,
     Hooks,
+    Limits,
     Matcher,
     Permissions,
     Rewrite,
@@ -521,3 +522,29 @@ async def test_a_sync_hook_that_never_returns_holds_nothing_up(client: Any) -> N
     finally:
         gate.set()
     assert ran == []
+
+
+@pytest.mark.feature("H-01")
+@pytest.mark.parametrize("event", ["user_prompt_submit", "pre_tool_use", "post_tool_use", "stop"])
+@pytest.mark.parametrize("how", ["interrupt", "max_seconds"])
+async def test_a_hook_without_a_time_limit_does_not_keep_a_run_from_its_end(
+    client: Any, event: str, how: str
+) -> None:
+    begun = asyncio.Event()
+
+    async def never(_event: HookEvent) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    hooks = Hooks(**{event: (Matcher("*", never, timeout=None),)})  # type: ignore[arg-type]
+    limits = Limits(max_seconds=0.3) if how == "max_seconds" else Limits()
+    async with Simulator(*LOOKS) as server:
+        agent = Agent(client=client(server), tools=[look], hooks=hooks, limits=limits)
+        async with agent.stream("go") as run:
+            await begun.wait()
+            if how == "interrupt":
+                await run.interrupt()
+            result = await run
+    assert result.stop_reason == {"interrupt": "interrupted"}.get(how, how)
+    calls = [each.id for m in result.messages for each in getattr(m, "tool_calls", ())]
+    assert [m.call_id for m in result.messages if hasattr(m, "call_id")] == calls
