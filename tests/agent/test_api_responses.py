@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from vllm_agent_sdk import (
     Agent,
     AsyncVLLM,
+    Compacted,
+    Context,
     Limits,
     Message,
     ReasoningDelta,
@@ -184,6 +186,26 @@ async def test_any_script_gives_the_same_conversation(
         for api in APIS
     ]
     assert facts(runs[0]) == facts(runs[1])
+
+
+async def test_a_conversation_that_is_summarised_is_the_same_over_both() -> None:
+    runs: list[Any] = []
+    for api in APIS:
+        server = Simulator(
+            Reply.text("word " * 700), Reply.text("They talked."), DONE, max_model_len=1700
+        )
+        async with AsyncVLLM("http://sim", transport=server.transport) as client:
+            agent = Agent[Any, Any](client=client, api=api, context=Context(keep_last=1))
+            first = await agent.run("word " * 700)
+            async with agent.stream("And now?", history=first.messages) as run:
+                events = [event async for event in run]
+        assert any(isinstance(event, Compacted) for event in events)
+        assert {each.path for each in server.requests if each.path in PATHS.values()} == {
+            PATHS[api]
+        }
+        runs.append((run.result.stop_reason, plain(run.result.messages), len(server.requests)))
+    assert runs[0] == runs[1]
+    assert "They talked." in str(runs[0])
 
 
 # ── what is sent ─────────────────────────────────────────────────────────────────────────────────
