@@ -391,9 +391,9 @@ async def test_a_background_tool_is_answered_at_once_and_tells_its_result_later(
             first = await session.run("build")
             assert first.text == "It builds."
             feed = session.events(until="close")
+            building = [*session._background._tasks.values()]
             done.set()
-            while session._background.ids:
-                await asyncio.sleep(0)
+            await asyncio.wait(building)
             await session.run("and?")
         kept = [e async for e in feed if isinstance(e, MessageAdded)]
     answer = next(m for m in first.messages if isinstance(m, ToolMessage))
