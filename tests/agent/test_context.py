@@ -13,11 +13,13 @@ from vllm_agent_sdk import (
     Compacted,
     Context,
     Hooks,
+    ImageBlock,
     Matcher,
     Notice,
     RunResult,
     RunStarted,
     Sampling,
+    TextBlock,
     ToolMessage,
     TurnStarted,
     UserMessage,
@@ -61,7 +63,7 @@ def scripted(answers: Any = None, summary: Any = None, calls_first: bool = False
     return reply
 
 
-async def events_of(session: Any, prompt: str) -> tuple[list[Any], RunResult[Any]]:
+async def events_of(session: Any, prompt: Any) -> tuple[list[Any], RunResult[Any]]:
     async with session.stream(prompt) as run:
         events = [event async for event in run]
     return events, run.result
@@ -161,6 +163,23 @@ async def test_an_agent_without_tools_learns_the_window_once_its_prompts_are_lon
     paths = [request.path for request in server.requests]
     assert paths.count("/v1/models") == 1
     assert "/tokenize" not in paths
+
+
+async def test_an_image_counts_as_a_thousand_tokens_and_not_by_its_bytes(client: Any) -> None:
+    image = ImageBlock.from_bytes(bytes(30_000), "image/png")
+    async with Simulator(scripted(), max_model_len=2800) as server:
+        agent = Agent(client=client(server), tools=[get_weather], context=Context(keep_last=0))
+        async with agent.session() as session:
+            await session.run("Hi")
+            events, result = await events_of(session, [TextBlock("What is it?"), image])
+            assert [e.context_tokens for e in events if isinstance(e, TurnStarted)] == [None]
+            three, _ = await events_of(session, [TextBlock("And these?"), image, image])
+            usage = await session.context_usage()
+    (near,) = [event for event in three if isinstance(event, TurnStarted)]
+    assert (near.exact, result.stop_reason) == (False, "end_turn")
+    assert near.context_tokens is not None
+    assert 2000 < near.context_tokens < 2240
+    assert not usage.exact
 
 
 # ── caught ───────────────────────────────────────────────────────────────────────────────────────

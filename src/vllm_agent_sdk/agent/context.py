@@ -20,7 +20,7 @@ from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import ChatCompletion
 from vllm_agent_sdk.types.context import ContextUsage
 from vllm_agent_sdk.types.events import Compacted
-from vllm_agent_sdk.types.messages import Message, ToolMessage, UserMessage
+from vllm_agent_sdk.types.messages import MediaBlock, Message, ToolMessage, UserMessage
 from vllm_agent_sdk.types.protocols import ChatModel
 from vllm_agent_sdk.types.results import ErrorInfo, Usage
 
@@ -37,6 +37,8 @@ __all__ = [
 COUNT_FROM = 0.7
 #: Bytes of text for a token, at least: an estimate that is rather too high.
 BYTES_PER_TOKEN = 3
+#: What an image, a sound or a file counts for in an estimate, whatever its bytes.
+_MEDIA_BYTES = 1000 * BYTES_PER_TOKEN
 #: A request of so many tokens makes it worth asking how large the window is.
 _LEARN_FROM = 1000
 #: The part of the window that a summary may have, and the tokens it may have in any case.
@@ -77,7 +79,7 @@ class ContextMeter:
     def estimate(self, state: State) -> int:
         """Give the tokens of the next request: those of the last call, and what came since."""
         fresh = state.history.since(state.measured)
-        size = sum(len(_codec.encode(message)) for message in fresh)
+        size = sum(map(_message_size, fresh))
         if not state.last_tokens:
             size += len((state.started.instructions or "").encode("utf-8", "replace"))
             size += len(_codec.encode(list(state.tools)))
@@ -93,8 +95,8 @@ class ContextMeter:
     async def measure(self, writer: TurnWriter, state: State) -> Measured:
         """Count the next request's tokens where it comes close to the window.
 
-        A window that is not known is asked for, once for each model; what the server cannot count
-        is estimated.
+        A window that is not known is asked for, once for each model. What the server cannot count
+        is estimated, and so is a conversation with media: `/tokenize` counts their places alone.
         """
         window = state.window or writer.traits.window
         if window is None:
@@ -103,6 +105,8 @@ class ContextMeter:
         estimate = self.estimate(state)
         if window is None or estimate <= COUNT_FROM * window:
             return Measured(window=window)
+        if any(map(_has_media, state.history)):
+            return Measured(estimate, exact=False, window=window)
         asked = _asked(writer.params(state), state.model)
         digest = hashlib.sha256(_codec.encode(asked)).digest()
         if digest not in self._counted:
@@ -125,6 +129,20 @@ class ContextMeter:
             return params
         left = window - self.estimate(state)
         return params if left < 1 or asked <= left else {**params, "max_tokens": left}
+
+
+def _has_media(message: Message) -> bool:
+    content = message.content
+    return not isinstance(content, str) and any(isinstance(each, MediaBlock) for each in content)
+
+
+def _message_size(message: Message) -> int:
+    if not _has_media(message):
+        return len(_codec.encode(message))
+    return sum(
+        _MEDIA_BYTES if isinstance(each, MediaBlock) else len(_codec.encode(each))
+        for each in message.content
+    )
 
 
 async def learn_window(client: ChatModel, model: str | None) -> int | None:
@@ -179,7 +197,7 @@ async def context_usage(client: ChatModel, traits: Traits, state: State) -> Cont
     stages = [untold + rest, rest]
     for role in roles:
         stages.append([m for m in stages[-1] if m["role"] != role])
-    asked = [_asked(params, state.model)]
+    asked = [{**_asked(params, state.model), "messages": messages}]
     bare = {name: value for name, value in asked[0].items() if name != "tools"}
     asked += [{**bare, "messages": ordered(stage, traits.roles)} for stage in stages]
     counts, exact = await _counts(client, asked)
@@ -210,17 +228,29 @@ async def _counts(client: ChatModel, asked: list[dict[str, Any]]) -> tuple[list[
     if whole is None:
         return [size // BYTES_PER_TOKEN for size in sizes], False
     counts: list[int] = []
+    exact = None not in found and not any(map(_has_parts, asked[0]["messages"]))
     for count, size in zip(found, sizes, strict=True):
         known = whole * size // max(1, sizes[0]) if count is None else count
         # A template may write more where there is less: a system text of its own, say.
         counts.append(min([known, *counts[-1:]]))
-    return counts, None not in found
+    return counts, exact
+
+
+def _has_parts(message: Mapping[str, Any]) -> bool:
+    """True for a message with more than text."""
+    content = message.get("content")
+    return isinstance(content, list) and any(part.get("type") != "text" for part in content)
 
 
 def _size_of(asked: Mapping[str, Any]) -> int:
-    return sum(len(_codec.encode(part)) for part in asked["messages"]) + (
-        len(_codec.encode(asked["tools"])) if "tools" in asked else 0
-    )
+    size = len(_codec.encode(asked["tools"])) if "tools" in asked else 0
+    for message in asked["messages"]:
+        if not _has_parts(message):
+            size += len(_codec.encode(message))
+            continue
+        for part in message["content"]:
+            size += len(_codec.encode(part)) if part.get("type") == "text" else _MEDIA_BYTES
+    return size
 
 
 # ── summaries ────────────────────────────────────────────────────────────────────────────────────
