@@ -16,7 +16,7 @@ from vllm_agent_sdk import SessionLockedError, StoreError
 from vllm_agent_sdk.sessions import SQLiteStore, stat_session
 from vllm_agent_sdk.types.events import Notice
 
-BEGIN = """
+BEGIN = r"""
 import asyncio, os, sys
 from vllm_agent_sdk.sessions import SQLiteStore
 from vllm_agent_sdk.types.events import Notice
@@ -25,7 +25,7 @@ def note(seq, text="child"):
     return Notice("n", text, seq=seq)
 
 def say(*words):
-    print(*words, flush=True)
+    os.write(1, f"{' '.join(map(str, words))}\n".encode())  # at once: two processes may speak
 
 async def hear():
     return await asyncio.to_thread(sys.stdin.readline)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from vllm_agent_sdk.errors import SessionNotFoundError, StoreError, UsageError
 from vllm_agent_sdk.types.events import MessageAdded, ModelEnded, StoredEvent
@@ -14,6 +14,7 @@ from vllm_agent_sdk.types.sessions import SessionInfo
 __all__ = [
     "EventLog",
     "MemoryLog",
+    "Pending",
     "SessionLog",
     "SessionQuery",
     "SessionStore",
@@ -22,7 +23,6 @@ __all__ = [
     "named",
     "not_found",
     "said",
-    "whole",
 ]
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class EventLog(Protocol):
 
         Events are numbered (`seq`) from 1, without a gap. One that is kept already is kept once.
         A cancelled append has kept nothing, or it returns as if it had not been cancelled and the
-        next thing that is awaited raises (`whole`).
+        next thing that is awaited raises (`Pending`).
 
         Raises:
             StoreError: They could not be kept; a number is missing, or has another event already.
@@ -206,19 +206,43 @@ def named(session_id: str, title: str | None, tags: tuple[str, ...]) -> str:
     return "\n".join([session_id, title or "", *tags]).casefold()
 
 
-async def whole(work: asyncio.Future[T]) -> T:
-    """Wait for work that is not to be cut: a cancellation in between is raised afterwards.
+class Pending(Generic[T]):
+    """Something a writer was asked for; `await` gives its result.
 
-    It is raised by whatever the task awaits next, so the caller takes note of the work first.
+    It is not to be cut: who waits for it and is cancelled meanwhile gets the result all the same,
+    and the cancellation with the next thing that is awaited. So what was kept is taken note of.
     """
-    cancelled = False
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled and (task := asyncio.current_task()) is not None:
-        # In place of the one that was caught: `asyncio.timeout` counts them.
-        task.uncancel()
-        task.cancel()
-    return work.result()
+
+    __slots__ = ("_future", "loop")
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[T] = self.loop.create_future()
+
+    def settle(self, result: T, error: Exception | None = None) -> None:
+        """Say how it went; on the loop it was made on."""
+        if self._future.done():
+            return
+        if error is not None:
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(result)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        cancelled = False
+        while True:
+            try:
+                yield from self._future
+            except asyncio.CancelledError:
+                cancelled = True
+                if self._future.cancelled():
+                    self._future = self.loop.create_future()
+                    continue
+            except Exception:  # noqa: BLE001, S110 - it is the result, and raised with it
+                pass
+            break
+        if cancelled and (task := asyncio.current_task()) is not None:
+            # In place of the one that was caught: `asyncio.timeout` counts them.
+            task.uncancel()
+            task.cancel()
+        return self._future.result()

@@ -15,7 +15,6 @@ from vllm_agent_sdk.sessions.store import (
     check_id,
     check_numbers,
     said,
-    whole,
 )
 from vllm_agent_sdk.types.event_lines import read_line, write_line
 from vllm_agent_sdk.types.events import StoredEvent
@@ -114,16 +113,14 @@ class PostgresStore:
         try:
             while True:
                 try:
-                    number = await whole(
-                        engine.submit(
-                            lambda c: _work.open_session(
-                                c,
-                                session_id,
-                                owner=engine.owner,
-                                create=create,
-                                lock_class=engine.server.lock_class,
-                                now=engine.now(),
-                            )
+                    number = await engine.submit(
+                        lambda c: _work.open_session(
+                            c,
+                            session_id,
+                            owner=engine.owner,
+                            create=create,
+                            lock_class=engine.server.lock_class,
+                            now=engine.now(),
                         )
                     )
                 except SessionLockedError:
@@ -179,7 +176,7 @@ class PostgresStore:
         check_id(session_id)
         engine = self._use()
         try:
-            await whole(engine.submit(lambda c: _work.describe_session(c, session_id, title, tags)))
+            await engine.submit(lambda c: _work.describe_session(c, session_id, title, tags))
         finally:
             await engine.release()
 
@@ -198,10 +195,8 @@ class PostgresStore:
         try:
             if session_id in engine.opened:
                 raise self._open_here(session_id)
-            await whole(
-                engine.submit(
-                    lambda c: _work.delete_session(c, session_id, engine.owner, lock_class)
-                )
+            await engine.submit(
+                lambda c: _work.delete_session(c, session_id, engine.owner, lock_class)
             )
         finally:
             await engine.release()
@@ -252,7 +247,7 @@ class _Log:
         # PostgreSQL's text has no NUL; for searching a gap is as good.
         rows = [(write_line(event), said(event).replace("\0", " ") or None) for event in events]
         append = _work.Append(self._number, self._id, first, rows)
-        await whole(self._engine.submit(append))
+        await self._engine.submit(append)
 
     async def read(self, after: int = 0) -> Sequence[StoredEvent]:
         from vllm_agent_sdk.sessions.postgres import _work
@@ -269,7 +264,7 @@ class _Log:
         self._closed = True
         engine, number = self._engine, self._number
         try:
-            await whole(engine.submit(lambda c: _work.close_session(c, number, engine.owner)))
+            await engine.submit(lambda c: _work.close_session(c, number, engine.owner))
         except StoreError:
             pass  # free here, all the same; for others when this store has let go of its lock
         finally:

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 from vllm_agent_sdk.errors import SessionError, StoreError
 from vllm_agent_sdk.sessions.postgres._server import Connection, DatabaseError, Pool, Server
 from vllm_agent_sdk.sessions.postgres._work import Append, append_all, append_one, become_owner
-from vllm_agent_sdk.sessions.store import whole
+from vllm_agent_sdk.sessions.store import Pending
 
 __all__ = ["Engine", "Work", "use"]
 
@@ -43,7 +43,7 @@ class _Task:
     """Something to be done in a transaction, and who waits for it."""
 
     what: Append | Work[Any]
-    future: asyncio.Future[Any]
+    pending: Pending[Any]
     result: Any = None
     error: Exception | None = None
 
@@ -87,14 +87,14 @@ class Engine:
         self._pool_lock = asyncio.Lock()
         self._now = 0.0
 
-    def submit(self, what: Append | Work[T]) -> asyncio.Future[T]:
-        """Have something done in a transaction; the future ends once it is durable."""
-        future: asyncio.Future[T] = self.loop.create_future()
-        self._tasks.append(_Task(what, future))
+    def submit(self, what: Append | Work[T]) -> Pending[T]:
+        """Have something done in a transaction; `await` it: then it is durable."""
+        pending: Pending[T] = Pending()
+        self._tasks.append(_Task(what, pending))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name=f"sessions {self.server.name}")
         self._news.set()
-        return future
+        return pending
 
     async def read(self, work: Work[T]) -> T:
         """Read what is durable, beside what is being written. Raises `StoreError`."""
@@ -135,7 +135,12 @@ class Engine:
         self.uses -= 1
         if not self.uses:
             _engines[self.loop].pop((self.server.place, self._patience_s), None)
-            await whole(asyncio.ensure_future(self._end()))
+            # Not to be cut: a cancelled user would leave the connections open.
+            ending = asyncio.create_task(self._end())
+            pending: Pending[None] = Pending()
+            ending.add_done_callback(lambda _: pending.settle(None))
+            await pending
+            ending.result()
 
     async def _end(self) -> None:
         """Give up ownership, and close the connections."""
@@ -162,12 +167,7 @@ class Engine:
                 group = [self._tasks.popleft() for _ in range(min(len(self._tasks), _GROUP))]
                 await self._do(group)
                 for task in group:
-                    if task.future.done():
-                        continue
-                    if task.error is not None:
-                        task.future.set_exception(task.error)
-                    else:
-                        task.future.set_result(task.result)
+                    task.pending.settle(task.result, task.error)
 
     async def _do(self, tasks: list[_Task]) -> None:
         """Do all in one transaction, again if the server is lost and comes back in time."""

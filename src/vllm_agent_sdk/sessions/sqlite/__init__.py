@@ -18,7 +18,6 @@ from vllm_agent_sdk.sessions.store import (
     check_id,
     check_numbers,
     said,
-    whole,
 )
 from vllm_agent_sdk.types.event_lines import read_line, write_line
 from vllm_agent_sdk.types.events import StoredEvent
@@ -95,7 +94,7 @@ class SQLiteStore:
             )
 
         try:
-            number = await whole(engine.submit(work))
+            number = await engine.submit(work)
         except BaseException:
             engine.release()
             raise
@@ -146,7 +145,7 @@ class SQLiteStore:
         check_id(session_id)
         engine = use(self._place)
         try:
-            await whole(engine.submit(lambda c: _work.delete_session(c, session_id, engine.holds)))
+            await engine.submit(lambda c: _work.delete_session(c, session_id, engine.holds))
         finally:
             engine.release()
 
@@ -164,7 +163,7 @@ class SQLiteStore:
     async def _write(self, work: Work[T]) -> T:
         engine = use(self._place)
         try:
-            return await whole(engine.submit(work))
+            return await engine.submit(work)
         finally:
             engine.release()
 
@@ -186,7 +185,7 @@ class _Log:
         first = check_numbers(events)
         rows = [(write_line(event), said(event) or None) for event in events]
         append = _work.Append(self._number, self._id, self._engine.owner, first, rows)
-        await whole(self._engine.submit(append))
+        await self._engine.submit(append)
 
     async def read(self, after: int = 0) -> Sequence[StoredEvent]:
         if self._closed:
@@ -200,7 +199,7 @@ class _Log:
         self._closed = True
         engine, number = self._engine, self._number
         try:
-            await whole(engine.submit(lambda c: _work.close_session(c, number, engine.owner)))
+            await engine.submit(lambda c: _work.close_session(c, number, engine.owner))
         except UsageError:
             pass  # a child of the process that opened it: it is not the child's to give free
         except StoreError:

@@ -25,6 +25,7 @@ from vllm_agent_sdk.sessions.sqlite import _schema
 from vllm_agent_sdk.sessions.sqlite._owner import LockFile, is_alive
 from vllm_agent_sdk.sessions.sqlite._place import Place, store_error
 from vllm_agent_sdk.sessions.sqlite._work import Append, append_all, append_one
+from vllm_agent_sdk.sessions.store import Pending
 
 __all__ = ["Engine", "Work", "end_if_idle", "use"]
 
@@ -46,8 +47,7 @@ class _Task:
     """Something to be done in a transaction, and who waits for it."""
 
     what: Append | Work[Any] | None
-    future: asyncio.Future[Any] | None = None
-    loop: asyncio.AbstractEventLoop | None = None
+    pending: Pending[Any] | None = None
     result: Any = None
     error: Exception | None = None
     end: bool = False
@@ -124,8 +124,8 @@ class Engine:
             if not self.uses:
                 self._queue.put(_Task(None))
 
-    def submit(self, what: Append | Work[T]) -> asyncio.Future[T]:
-        """Have something done in a transaction; the future ends once it is durable.
+    def submit(self, what: Append | Work[T]) -> Pending[T]:
+        """Have something done in a transaction; `await` it: then it is durable.
 
         Raises:
             UsageError: The process was forked since the engine was made.
@@ -134,10 +134,9 @@ class Engine:
             raise UsageError(
                 "The session was opened before the process was forked: open it in the child."
             )
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._queue.put(_Task(what, future, loop))
-        return future
+        pending: Pending[T] = Pending()
+        self._queue.put(_Task(what, pending))
+        return pending
 
     async def read(self, work: Work[T]) -> T:
         """Read what is durable, beside what is being written."""
@@ -158,10 +157,9 @@ class Engine:
 
     async def end_if_idle(self) -> None:
         """End the thread now if nobody uses it, instead of a little later."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        self._queue.put(_Task(None, future, loop, end=True))
-        await future
+        pending: Pending[None] = Pending()
+        self._queue.put(_Task(None, pending, end=True))
+        await pending
         if not self.uses:
             await asyncio.to_thread(self._thread.join, _EXIT_S)
 
@@ -370,8 +368,8 @@ def _deliver(tasks: list[_Task]) -> None:
     """Tell those who wait, each loop with one wake-up."""
     loops: dict[asyncio.AbstractEventLoop, list[_Task]] = {}
     for task in tasks:
-        if task.loop is not None:
-            loops.setdefault(task.loop, []).append(task)
+        if task.pending is not None:
+            loops.setdefault(task.pending.loop, []).append(task)
     for loop, of_loop in loops.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_settle, of_loop)
@@ -379,9 +377,5 @@ def _deliver(tasks: list[_Task]) -> None:
 
 def _settle(tasks: list[_Task]) -> None:
     for task in tasks:
-        if task.future is None or task.future.done():
-            continue
-        if task.error is not None:
-            task.future.set_exception(task.error)
-        else:
-            task.future.set_result(task.result)
+        if task.pending is not None:
+            task.pending.settle(task.result, task.error)
