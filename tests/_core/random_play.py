@@ -79,8 +79,8 @@ from vllm_agent_sdk.types.tools import ToolSpec
 from .play import Play, call, said
 
 SPECS = [
-    ToolSpec(name="get", edits_files=("path",)),
-    ToolSpec(name="look", read_only=True),
+    ToolSpec(name="get", edits_files=("path",), max_output=3),
+    ToolSpec(name="look", read_only=True, max_output=3),
     ToolSpec(name="alone", serial=True),
     ToolSpec(name="wipe", destructive=True),
     ToolSpec(name="later", deferred=True),
@@ -250,10 +250,8 @@ class RandomPlay(Play):
     def from_outside(self, ends: bool) -> None:
         """What nobody has to wait for."""
         pick = self.pick
-        kind = pick.choice(
-            ["steer", "after", "interrupt", "notice", "model", "mode", "tools", "task"]
-            + ["crash", "sub"]
-        )
+        kinds = ["steer", "after", "interrupt", "notice", "model", "mode", "tools"]
+        kind = pick.choice([*kinds, "task", "crash", "sub"])
         if kind == "sub" and not ends:
             usage = Usage(1, 1, requests=1)
             self.add(SubagentEnded("x", "end_turn", usage, {"m": usage}))
@@ -426,7 +424,7 @@ class RandomPlay(Play):
             self.add(SubagentStarted(made.id, "sub"))
             self.add(SubagentEnded(made.id, "end_turn", usage, {"m": usage}, cost=0.0))
         executed = task is not None or pick.random() < 0.8
-        message = ToolMessage(made.id, "r", is_error=not executed or pick.random() < 0.2)
+        message = ToolMessage(made.id, "a result", is_error=not executed or pick.random() < 0.2)
         self.add(ToolEnded(made.name, message, executed=executed, task=task))
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_agent_sdk._core.effects import effects
+from vllm_agent_sdk._core.read_back import read_on
 from vllm_agent_sdk._core.run import TRANSITIONS, evolve
 from vllm_agent_sdk._core.run_state import Phase, State
 from vllm_agent_sdk.types.events import (
@@ -21,6 +22,7 @@ from vllm_agent_sdk.types.events import (
     decode_event,
     encode_event,
 )
+from vllm_agent_sdk.types.messages import ToolMessage
 
 from .random_play import SPECS, RandomPlay, check_transcript, replayed
 
@@ -85,6 +87,17 @@ def test_a_log_that_was_written_and_read_again_gives_the_same_state(seed: int) -
     play = RandomPlay(seed).play()
     read = [decode_event(encode_event(event)) for event in play.log]  # type: ignore[arg-type]
     assert replayed(read) == play.state  # type: ignore[arg-type]
+
+
+@pytest.mark.feature("A-02")
+@given(SEEDS)
+def test_what_was_cut_of_a_result_can_be_read_on(seed: int) -> None:
+    state = RandomPlay(seed).play().state
+    for message in state.history:
+        if isinstance(message, ToolMessage) and "To read on" in message.text:
+            assert message.text.startswith("a r")
+            read = read_on(state.outputs.since(0), message.call_id, 3)
+            assert read.startswith("esu")
 
 
 @pytest.mark.feature("A-04")

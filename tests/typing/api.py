@@ -18,6 +18,7 @@ from vllm_agent_sdk import (
     Timeout,
     ToolCall,
     ToolMessage,
+    Toolset,
     TotalTimeoutError,
     VLLMError,
     tool,
@@ -125,6 +126,14 @@ async def an_agent_is_typed_by_its_output_and_its_deps() -> None:
     again = await agent.run("And in Rome?", history=result.messages)
     assert_type(again.usage.total_tokens, int)
     await agent.run("Hi", deps=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
+async def agents_and_sets_are_tools() -> None:
+    """An agent of any output is a tool of an agent of any other."""
+    helper = Agent(name="helper", output=list[int]).as_tool("numbers", "Gives numbers.")
+    tools = Toolset([get_weather, Toolset([add])], prefix="a_", visible=lambda ctx: ctx.turn > 1)
+    agent = Agent(tools=[helper, tools, get_weather])
+    assert_type(await agent.run("Hi"), RunResult[str])
 
 
 @tool
