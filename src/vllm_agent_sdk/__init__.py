@@ -51,6 +51,19 @@ if TYPE_CHECKING:
         UnsupportedByServerError, UnsupportedControlError, UnsupportedHookOutputError, UsageError,
         VLLMError,
     )
+    from vllm_agent_sdk.sessions.functions import (
+        delete_session, export_session, fork_session, get_session_messages, import_session,
+        list_sessions, rename_session, search_sessions, stat_session, tag_session,
+    )
+    from vllm_agent_sdk.sessions.memory import (
+        MemoryStore,
+    )
+    from vllm_agent_sdk.sessions.postgres import (
+        PostgresStore,
+    )
+    from vllm_agent_sdk.sessions.sqlite import (
+        SQLiteStore,
+    )
     from vllm_agent_sdk.types.chat import (
         ChatCompletion, ChatCompletionChunk, ChatDefaults, ChatParams, CompletionUsage,
     )
@@ -92,6 +105,9 @@ if TYPE_CHECKING:
     )
     from vllm_agent_sdk.types.server import (
         ModelInfo, ModelList, TokenizeReply,
+    )
+    from vllm_agent_sdk.types.sessions import (
+        SessionInfo, SessionPage,
     )
     from vllm_agent_sdk.types.timing import (
         Timing,
@@ -140,6 +156,20 @@ _MODULES = {
         "UnprocessableEntityError", "UnsupportedByServerError", "UnsupportedControlError",
         "UnsupportedHookOutputError", "UsageError", "VLLMError",
     ),
+    "sessions.functions": (
+        "delete_session", "export_session", "fork_session", "get_session_messages",
+        "import_session", "list_sessions", "rename_session", "search_sessions", "stat_session",
+        "tag_session",
+    ),
+    "sessions.memory": (
+        "MemoryStore",
+    ),
+    "sessions.postgres": (
+        "PostgresStore",
+    ),
+    "sessions.sqlite": (
+        "SQLiteStore",
+    ),
     "types.chat": (
         "ChatCompletion", "ChatCompletionChunk", "ChatDefaults", "ChatParams", "CompletionUsage",
     ),
@@ -186,6 +216,9 @@ _MODULES = {
     "types.server": (
         "ModelInfo", "ModelList", "TokenizeReply",
     ),
+    "types.sessions": (
+        "SessionInfo", "SessionPage",
+    ),
     "types.timing": (
         "Timing",
     ),
@@ -201,29 +234,31 @@ __all__ = [
     "ChatModel", "ChatParams", "ChatStream", "Checkpoint", "CheckpointNotFoundError",
     "Checkpointed", "Checkpoints", "ChoiceFinished", "CircuitOpenError", "ClientClosedError",
     "Compacted", "CompletionUsage", "ConflictError", "ConnectError", "ConnectTimeoutError",
-    "ConstraintIgnoredError", "ContentBlock", "Context", "ContextLengthError", "Continue",
-    "Defer", "Deny", "EngineDeadError", "ErrorInfo", "FileBlock", "FileChange", "Finished",
+    "ConstraintIgnoredError", "ContentBlock", "Context", "ContextLengthError", "Continue", "Defer",
+    "Deny", "EngineDeadError", "ErrorInfo", "FileBlock", "FileChange", "Finished",
     "FirstTokenTimeoutError", "HTTPOptions", "HookError", "HookEvent", "HookRan", "Hooks",
     "IdleTimeoutError", "ImageBlock", "InternalServerError", "Interrupted", "Limits",
-    "LocalServerError", "MCPError", "Matcher", "Message", "MessageAdded", "ModelEnded",
-    "ModelInfo", "ModelList", "ModelNotFoundError", "ModelStarted", "NotFoundError",
+    "LocalServerError", "MCPError", "Matcher", "MemoryStore", "Message", "MessageAdded",
+    "ModelEnded", "ModelInfo", "ModelList", "ModelNotFoundError", "ModelStarted", "NotFoundError",
     "NotImplementedByModelError", "Notice", "OutputError", "OutputStalledError",
     "OutputValidationError", "Pending", "PermissionAsked", "PermissionDecided",
-    "PermissionDeniedError", "Permissions", "Price", "Prompt", "ProtocolError", "Question",
-    "RateLimitError", "ReasoningBlock", "ReasoningDelta", "RefusalDelta", "RetryPolicy",
+    "PermissionDeniedError", "Permissions", "PostgresStore", "Price", "Prompt", "ProtocolError",
+    "Question", "RateLimitError", "ReasoningBlock", "ReasoningDelta", "RefusalDelta", "RetryPolicy",
     "RewindPlan", "Rewound", "Rewrite", "RewriteOutput", "Run", "RunContext", "RunEnded",
-    "RunError", "RunEvent", "RunResult", "RunResumed", "RunStarted", "RunSuspended", "Sampling",
-    "SchemaError", "ServerError", "ServerOverloadedError", "Session", "SessionError",
-    "SessionLockedError", "SessionNotFoundError", "SettingsChanged", "Stop", "StopReason",
-    "StoreError", "StreamError", "StreamEvent", "StreamFailedError", "StreamTruncatedError",
-    "SubagentEnded", "SubagentStarted", "SystemMessage", "TextBlock", "TextDelta", "Timeout",
-    "Timing", "TokenizeReply", "Tool", "ToolArgumentsError", "ToolCall", "ToolCallDelta",
-    "ToolCallMissingError", "ToolCallReady", "ToolDeniedError", "ToolEnded", "ToolError",
-    "ToolMessage", "ToolOutput", "ToolProgress", "ToolSpec", "ToolStarted", "Toolset",
+    "RunError", "RunEvent", "RunResult", "RunResumed", "RunStarted", "RunSuspended", "SQLiteStore",
+    "Sampling", "SchemaError", "ServerError", "ServerOverloadedError", "Session", "SessionError",
+    "SessionInfo", "SessionLockedError", "SessionNotFoundError", "SessionPage", "SettingsChanged",
+    "Stop", "StopReason", "StoreError", "StreamError", "StreamEvent", "StreamFailedError",
+    "StreamTruncatedError", "SubagentEnded", "SubagentStarted", "SystemMessage", "TextBlock",
+    "TextDelta", "Timeout", "Timing", "TokenizeReply", "Tool", "ToolArgumentsError", "ToolCall",
+    "ToolCallDelta", "ToolCallMissingError", "ToolCallReady", "ToolDeniedError", "ToolEnded",
+    "ToolError", "ToolMessage", "ToolOutput", "ToolProgress", "ToolSpec", "ToolStarted", "Toolset",
     "TotalTimeoutError", "TransportError", "TurnStarted", "UnprocessableEntityError",
-    "UnsupportedByServerError", "UnsupportedControlError", "UnsupportedHookOutputError",
-    "Usage", "UsageError", "UsageUpdated", "UserAnswered", "UserAsked", "UserMessage",
-    "VLLMError", "VideoBlock", "json_schema", "query", "tool",
+    "UnsupportedByServerError", "UnsupportedControlError", "UnsupportedHookOutputError", "Usage",
+    "UsageError", "UsageUpdated", "UserAnswered", "UserAsked", "UserMessage", "VLLMError",
+    "VideoBlock", "delete_session", "export_session", "fork_session", "get_session_messages",
+    "import_session", "json_schema", "list_sessions", "query", "rename_session", "search_sessions",
+    "stat_session", "tag_session", "tool",
 ]
 # fmt: on
 
