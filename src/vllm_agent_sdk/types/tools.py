@@ -101,7 +101,7 @@ def _no_progress(_message: str, _fraction: float | None) -> None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunContext(Generic[Deps]):
     """What a tool that takes `ctx: RunContext[Deps]` gets; the model never sees it.
 
