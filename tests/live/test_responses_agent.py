@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,15 +10,20 @@ import pytest
 
 from vllm_agent_sdk import (
     Agent,
+    AssistantMessage,
     AsyncVLLM,
     Limits,
     Message,
     ModelEnded,
     NotFoundError,
+    ReasoningBlock,
     RunResult,
     Sampling,
+    TextBlock,
     TextDelta,
+    ToolCall,
     ToolMessage,
+    UserMessage,
     tool,
 )
 
@@ -48,14 +54,14 @@ class Ran:
         self.kinds = [kind for at, kind in enumerate(kinds) if kinds[at - 1 : at] != [kind]]
 
 
-async def ran(client: AsyncVLLM, api: Any, **fields: Any) -> Ran:
+async def ran(client: AsyncVLLM, api: Any, history: Sequence[Message] = (), **fields: Any) -> Ran:
     agent = Agent[Any, Any](
         client=client,
         api=api,
         instructions="You are brief.",
         **{"sampling": GREEDY, "limits": Limits(max_turns=3), **fields},
     )
-    async with agent.stream("What is the weather in Paris?") as run:
+    async with agent.stream("What is the weather in Paris?", history=history) as run:
         events = [event async for event in run]
     return Ran(run.result, events)
 
@@ -106,21 +112,26 @@ async def test_a_run_with_a_call_is_the_same_over_both(
 
 
 @pytest.mark.server("A")
-async def test_calls_and_results_are_responses_own_items(server: LiveServer) -> None:
+async def test_calls_and_results_are_the_same_prompt_as_items(server: LiveServer) -> None:
+    call = ToolCall.from_text("call_1", "get_weather", '{"city": "Paris"}')
+    thought = [ReasoningBlock("It is a question."), TextBlock("I will look.")]
+    history: list[Message] = [
+        UserMessage("What is the weather in Paris?"),
+        AssistantMessage([*thought, call]),
+        ToolMessage("call_1", '{"city":"Paris","temperature_c":21}'),
+        AssistantMessage([TextBlock("It is 21 °C.")]),
+    ]
     fields: dict[str, Any] = {
         "tools": [get_weather],
         "turn_mode": "native",
-        "tool_choice": "required",
-        "limits": Limits(max_turns=2),
-        # The model is small: what follows the call is of no concern here.
-        "sampling": Sampling(temperature=0, max_tokens=80, stop=["\n\n"]),
+        "sampling": Sampling(temperature=0, max_tokens=8),
+        "history": history,
     }
     async with AsyncVLLM(server.base_url) as client:
         chat = await ran(client, "chat", **fields)
         responses = await ran(client, "responses", **fields)
     assert_same(chat, responses)
-    assert responses.result.tool_calls["get_weather"] >= 1
-    assert all(each.input_tokens for each in responses.result.usage_by_turn)
+    assert responses.result.usage.input_tokens > 60
 
 
 @pytest.mark.server("A")
