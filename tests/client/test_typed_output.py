@@ -15,6 +15,7 @@ from vllm_agent_sdk import (
     Finished,
     OutputStalledError,
     OutputValidationError,
+    SchemaError,
     UsageError,
 )
 from vllm_agent_sdk.client.streams import ChatStream
@@ -121,6 +122,18 @@ async def test_what_cannot_work_is_refused_before_anything_is_sent(given: dict[s
         with pytest.raises(UsageError):
             await vllm.chat.completions.create(messages=HI, **given)
         assert server.requests == []
+
+
+@pytest.mark.feature("O-02")
+@pytest.mark.parametrize("wrong", [object(), {"type": "sky"}], ids=["no type", "no schema"])
+async def test_what_is_no_type_is_told_before_anything_is_sent(wrong: Any) -> None:
+    async with served(Reply.text(ROME)) as (server, vllm):
+        with pytest.raises(SchemaError):
+            await vllm.chat.completions.create(messages=HI, response_type=wrong)
+        stream = vllm.chat.completions.stream(messages=HI, response_type=wrong)
+        with pytest.raises(SchemaError):
+            await stream.opened()
+        assert not server.requests
 
 
 @pytest.mark.feature("O-02")

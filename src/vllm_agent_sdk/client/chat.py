@@ -185,7 +185,8 @@ class ChatCompletions:
         """Get a reply as typed events; the usage is asked for unless `stream_options` says not to.
 
         Nothing is sent before the stream is entered or iterated. Takes what `create` takes. With
-        `response_type` the reply is checked at its end, before `Finished`, and `parsed` then.
+        `response_type` the reply is checked at its end, before `Finished`, and `parsed` then; a
+        type that cannot be one (`SchemaError`) is told as the stream is entered.
 
         Raises:
             UsageError: A keyword cannot work; nothing was sent.
