@@ -46,3 +46,18 @@ def test_every_version_keeps_its_items_whatever_is_appended_to_which(
         for version, of_it in versions:
             assert list(version) == of_it
             assert len(version) == len(of_it)
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), max_size=12))
+def test_a_version_begins_with_another_where_it_has_the_same_items(
+    steps: list[tuple[int, int]],
+) -> None:
+    versions: list[Log[list[int]]] = [Log()]
+    for at, count in steps:
+        # Equal items are not the same ones.
+        versions.append(versions[at % len(versions)].appended(*([] for _ in range(count))))
+    for one in versions:
+        for other in versions:
+            mine, its = list(one), list(other)
+            same = len(mine) >= len(its) and all(a is b for a, b in zip(mine, its, strict=False))
+            assert one.begins_with(other) == same

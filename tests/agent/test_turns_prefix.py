@@ -84,6 +84,8 @@ class Asked:
         params = self.writer.params(state)
         prefix = self.writer.prefix(state, params)
         now = written(params)
+        messages = params["messages"]
+        assert bytes(messages.joined) == b",".join(bytes(each) for each in messages)
         assert prefix.sent_bytes == len(now)
         assert prefix.previous_bytes == (None if self.before is None else len(self.before))
         if self.before is None:
@@ -182,6 +184,14 @@ def test_an_answer_that_never_came_lets_strict_roles_rewrite_the_last_message() 
     prefix = ask(grown(state, UserMessage("Still there?")))
     assert prefix.cause == "history rewritten"
     assert prefix.kept_bytes == (prefix.previous_bytes or 0) - len(b'"}')
+
+
+def test_the_ids_of_calls_are_those_of_the_conversation_as_it_stands() -> None:
+    writer, history = TurnWriter(), Log[Message]([HI, *said(0, call=True)])
+    assert writer.call_ids(history) == {"c0"}
+    longer = history.appended(*said(1, call=True))
+    assert writer.call_ids(longer) == {"c0", "c1"}
+    assert writer.call_ids(history.appended(*said(2, call=True))) == {"c0", "c2"}
 
 
 # ── any conversation ─────────────────────────────────────────────────────────────────────────────
