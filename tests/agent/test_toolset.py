@@ -270,8 +270,9 @@ async def test_an_interrupt_while_it_is_asked_ends_the_run(client: Any) -> None:
     assert not server.chats
 
 
+@pytest.mark.parametrize("choice", [None, "required"])
 @pytest.mark.parametrize("mode", ["native", "guided", "envelope", "required"])
-async def test_all_tools_may_be_hidden_in_every_mode(client: Any, mode: Any) -> None:
+async def test_all_tools_may_be_hidden_in_every_mode(client: Any, mode: Any, choice: Any) -> None:
     said = {
         "native": Reply.text("ok"),
         "guided": Reply.text("[[final]]ok[[/final]]"),
@@ -280,7 +281,7 @@ async def test_all_tools_may_be_hidden_in_every_mode(client: Any, mode: Any) -> 
     }
     async with Simulator(said[mode]) as server:
         toolset = Toolset([look], visible=lambda _ctx: False)
-        result, _ = await run_with(client, server, toolset, turn_mode=mode)
+        result, _ = await run_with(client, server, toolset, turn_mode=mode, tool_choice=choice)
     assert (result.stop_reason, result.turn_mode) == ("end_turn", mode)
     assert "look" not in str(server.chats[0].json)
 
@@ -300,6 +301,19 @@ async def test_in_guided_turns_the_change_is_in_the_system_text_and_the_grammar(
     first, second = (str(chat.json) for chat in server.chats[:2])
     assert "call write" not in first
     assert "[[call write]]" in second
+
+
+async def test_a_change_breaks_the_prefix_and_the_account_of_the_cache_says_why(
+    client: Any,
+) -> None:
+    async with Simulator(Reply.calls(("look", {})), Reply.text("ok")) as server:
+        toolset = Toolset([write], visible=lambda ctx: ctx.turn > 1)
+        async with Agent(client=client(server), tools=[look, toolset]).session() as session:
+            await session.run("?")
+            report = await session.explain_cache()
+    (turn,) = report.breaks
+    assert turn.prefix is not None
+    assert (turn.turn, turn.prefix.cause) == (2, "tools changed")
 
 
 async def test_plain_turns_have_no_tools_whatever_a_set_says(client: Any) -> None:
