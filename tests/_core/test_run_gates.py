@@ -107,6 +107,16 @@ def test_no_yes_gets_past_a_rule_that_denies(mode: Any) -> None:
 
 
 @pytest.mark.feature("H-02")
+@pytest.mark.parametrize("output", [Allow({"a": 9}), Rewrite({"a": 9})])
+def test_a_hook_that_answers_for_people_gets_past_no_rule_that_denies(output: Any) -> None:
+    play = Play(**hooks("permission_request"), **rules(deny=("wipe(a=9)",)))
+    play.turn(said(call("wipe", '{"a": 1}')))
+    answered(play, "permission_request", output)
+    assert play.state.calls[0].status is CallStatus.DENIED
+    assert [denied.id for denied in play.state.denials] == ["c1"]
+
+
+@pytest.mark.feature("H-02")
 def test_a_call_that_was_blocked_asks_no_further_hook_and_is_answered_with_the_reason() -> None:
     play = Play(**hooks("pre_tool_use", "pre_tool_use")).turn(said(call()))
     answered(play, "pre_tool_use", Block("No."))
