@@ -75,7 +75,7 @@ class SessionRuns(Generic[T]):
         self._create = create
         self._latest = latest
         self._deps = deps
-        self._on_unknown = on_unknown
+        self._on_unknown: Literal["ask", "skip"] = on_unknown
         self._stack = AsyncExitStack()
         self._background = Background()
         self._writer = TurnWriter()
