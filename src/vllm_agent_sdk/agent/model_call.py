@@ -309,14 +309,14 @@ def _unsupported(error: ServerError, feature: str, message: str) -> UnsupportedB
 
 def with_unique_ids(message: AssistantMessage, taken: set[str], turn: int) -> AssistantMessage:
     """Rename calls whose id the conversation has seen (servers count from 0 again)."""
-    seen = set(taken)
+    fresh: set[str] = set()
     blocks = list(message.content)
     for at, block in enumerate(blocks):
         if isinstance(block, ToolCall):
             call_id, number = block.id, 1
-            while call_id in seen:
+            while call_id in taken or call_id in fresh:
                 number += 1
                 call_id = f"{block.id}_{turn}_{number}"
-            seen.add(call_id)
+            fresh.add(call_id)
             blocks[at] = block.with_id(call_id)
     return AssistantMessage(blocks, verbatim=message.verbatim)
