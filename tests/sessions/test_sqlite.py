@@ -116,6 +116,21 @@ async def test_every_commit_is_synced(sqlite: SQLiteStore) -> None:
     assert await pragma(sqlite, "synchronous") == 2  # FULL
 
 
+@pytest.mark.feature("D-01")
+async def test_an_append_writes_itself_and_not_the_session_again(sqlite: SQLiteStore) -> None:
+    log = await sqlite.open("s")
+    written: list[int] = []
+    async with engine_of(sqlite) as engine:
+        for seq in (1, 2001, 4001):
+            before = await engine.submit(lambda c: c.total_changes)
+            await log.append(*notes(seq, seq))
+            after = await engine.submit(lambda c: c.total_changes)
+            written.append(after - before)
+            await log.append(*notes(seq + 1, seq + 1999))
+    assert written == [2, 2, 2], "the event, and the session's row"
+    await log.aclose()
+
+
 async def test_a_result_is_kept_without_the_conversation_that_the_log_has(
     sqlite: SQLiteStore, agent: Any
 ) -> None:
@@ -404,6 +419,8 @@ async def test_a_file_that_is_moved_away_is_not_written_until_it_is_back(
     path.rename(tmp_path / "away.db")
     with pytest.raises(StoreError, match="moved or replaced"):
         await log.append(*notes(2, 2))
+    with pytest.raises(StoreError, match="cannot be opened"):
+        await store.read("s")
     assert not path.exists()
     (tmp_path / "away.db").rename(path)
     await log.append(*notes(2, 2))

@@ -231,6 +231,8 @@ class PostgresStore:
 class _Log:
     """The log of a session that is open here."""
 
+    __slots__ = ("_closed", "_engine", "_id", "_number")
+
     def __init__(self, engine: Engine, number: int, session_id: str) -> None:
         self._engine = engine
         self._number = number

@@ -72,9 +72,13 @@ def use(place: Place) -> Engine:
 
 async def end_if_idle(place: Place) -> None:
     """End a file's engine, if there is one and nobody uses it, instead of a little later."""
-    engine = _engines.get((os.getpid(), place.uri))
-    if engine is not None:
-        await engine.end_if_idle()
+    with _lock:  # one that is there now hears it, or is not there any more
+        engine = _engines.get((os.getpid(), place.uri))
+        heard = None if engine is None else engine.ask_to_end()
+    if engine is not None and heard is not None:
+        await heard
+        if not engine.uses:
+            await asyncio.to_thread(engine.thread.join, _EXIT_S)
 
 
 class Engine:
@@ -83,6 +87,7 @@ class Engine:
     Attributes:
         owner: This process's number among the owners of sessions, once it has one.
         left: Sessions that were closed here and could not be given free.
+        thread: The thread that writes.
         uses: How many users it has.
         logs: How many of them are sessions that are open.
     """
@@ -95,19 +100,18 @@ class Engine:
         self.logs = 0
         self._key = key
         self._queue: queue.SimpleQueue[_Task] = queue.SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._run, name=f"sessions {place.path}", daemon=True
-        )
+        self.thread = threading.Thread(target=self._run, name=f"sessions {place.path}", daemon=True)
         self._connection: sqlite3.Connection | None = None
         self._identity = (0, 0)
         self._file: LockFile | None = None
         self._now = 0.0
         self._reader: sqlite3.Connection | None = None
+        self._read_from = (0, 0)
         self._reading = threading.Lock()
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.thread.start()
         atexit.register(self._at_exit)
 
     def opened(self, session: int) -> None:
@@ -155,21 +159,21 @@ class Engine:
             return session not in self.left
         return is_alive(self._lock_path(owner))
 
-    async def end_if_idle(self) -> None:
-        """End the thread now if nobody uses it, instead of a little later."""
+    def ask_to_end(self) -> Pending[None]:
+        """Have the thread end now if nobody uses it."""
         pending: Pending[None] = Pending()
         self._queue.put(_Task(None, pending, end=True))
-        await pending
-        if not self.uses:
-            await asyncio.to_thread(self._thread.join, _EXIT_S)
+        return pending
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────
 
     def _read(self, work: Work[T]) -> T:
         with self._reading:
             try:
-                if self._reader is None:
+                if self._reader is None or self.place.identity() != self._read_from:
+                    self._close_reader()
                     self._reader = self.place.connect()
+                    self._read_from = self.place.identity()
                 return work(self._reader)
             except sqlite3.Error as cause:
                 self._close_reader()
@@ -230,10 +234,10 @@ class Engine:
             self._connection = None
 
     def _at_exit(self) -> None:
-        if os.getpid() == self._key[0] and self._thread.is_alive():
+        if os.getpid() == self._key[0] and self.thread.is_alive():
             self.uses = 0
             self._queue.put(_Task(None, end=True))
-            self._thread.join(_EXIT_S)
+            self.thread.join(_EXIT_S)
 
     # ── a group of tasks ─────────────────────────────────────────────────────────────────────────
 
