@@ -324,6 +324,12 @@ async def test_the_agents_own_limits_do_not_cut_a_summary(client: Any) -> None:
     assert request["temperature"] == 0
 
 
+async def test_the_agents_own_words_ask_for_the_summary(client: Any) -> None:
+    own = Context(keep_last=1, instruction=f"{ASKED} and be brief.")
+    request, _ = await overflown(client, context=own)
+    assert request["messages"][-1]["content"] == f"{ASKED} and be brief."
+
+
 @pytest.mark.feature("A-05")
 async def test_a_pre_compact_hook_adds_to_what_is_asked_or_forbids_it(client: Any) -> None:
     async def note(_: Any) -> Any:

@@ -21,6 +21,7 @@ from vllm_agent_sdk import (
     UnsupportedControlError,
     tool,
 )
+from vllm_agent_sdk._core.metrics import read_metrics
 from vllm_agent_sdk.agent.context import INSTRUCTION
 from vllm_agent_sdk.testing import Reply, Simulator
 
@@ -287,6 +288,25 @@ async def test_a_server_that_does_not_tell_of_cached_tokens_is_said_to_need_a_fl
         await session.aclose()
     assert [turn.cached_tokens for turn in report.turns] == [None, None]
     assert "--enable-prompt-tokens-details" in report.explain()
+
+
+@pytest.mark.feature("Q-05")
+@pytest.mark.parametrize("caching", [True, False])
+async def test_the_block_size_is_what_the_server_tells_of_its_cache(
+    client: Any, monkeypatch: pytest.MonkeyPatch, caching: bool
+) -> None:
+    line = f'vllm:cache_config_info{{block_size="16",enable_prefix_caching="{caching}"}} 1.0'
+
+    async def metrics(_: Any) -> Any:
+        return read_metrics(line)
+
+    async with Simulator(fine(0)) as server:
+        vllm = client(server)
+        monkeypatch.setattr(type(vllm.server), "metrics", metrics)
+        session = await chat(Agent(client=vllm), "One")
+        report = await session.explain_cache()
+        await session.aclose()
+    assert (report.block_size, report.prefix_caching) == (16, caching)
 
 
 # ── blocking ─────────────────────────────────────────────────────────────────────────────────────
