@@ -138,6 +138,22 @@ def test_reasoning_without_an_answer_is_kept_in_the_error() -> None:
     assert played(silent, silent, tools=[]).error is None
 
 
+@pytest.mark.feature("A-04")
+def test_a_turn_with_one_valid_call_is_no_failed_repair() -> None:
+    mixed = [Reply.calls(("look", {"at": each}), ("fly", {"at": each})) for each in "ab"]
+    result = played(*mixed, says("ok"), limits=Limits(repairs=0))
+    assert (result.stop_reason, result.tool_calls) == ("end_turn", {"look": 2})
+
+
+@pytest.mark.feature("A-04")
+@pytest.mark.parametrize("repairs", [0, 2])
+def test_turns_without_a_valid_call_are_bounded_and_any_valid_one_counts_anew(repairs: int) -> None:
+    wrong = [Reply.calls(("fly", {"at": str(each)})) for each in range(2 * repairs + 1)]
+    again = [*wrong[:repairs], looks("a"), *wrong[repairs:]]
+    result = played(*again, limits=Limits(repairs=repairs))
+    assert (result.stop_reason, result.turns) == ("invalid_tool_call", 2 * repairs + 2)
+
+
 @pytest.mark.feature("A-12")
 @pytest.mark.parametrize(
     ("calls", "stop_reason"),
