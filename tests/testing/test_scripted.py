@@ -38,9 +38,11 @@ from vllm_agent_sdk import (
     UsageError,
     tool,
 )
+from vllm_agent_sdk._core.run import evolve
+from vllm_agent_sdk._core.run_state import State
 from vllm_agent_sdk.testing import Reply, ScriptAnswer, Simulator, scripted_run
 from vllm_agent_sdk.types import _codec
-from vllm_agent_sdk.types.events import Notice, StoredEvent
+from vllm_agent_sdk.types.events import Notice, StoredEvent, decode_event, encode_event
 from vllm_agent_sdk.types.results import RunResult
 
 
@@ -394,6 +396,21 @@ def test_two_plays_of_a_script_are_equal() -> None:
     agent = Agent(tools=[look, fail])
     script = [Reply.calls(("look", {"at": "a"}), ("fail", {"at": "b"})), "Ok"]
     assert scripted_run(agent, "Go", script) == scripted_run(agent, "Go", script)
+
+
+@pytest.mark.feature("Q-02")
+@pytest.mark.parametrize("name", SCENES)
+def test_the_events_of_a_script_are_a_log_that_can_be_stored_and_folded(name: str) -> None:
+    scene = SCENES[name]()
+    script = scene.replies if scene.answers is None else scene.answers
+    events = scripted_run(Agent(**scene.agent), "Go", script).events
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    state = State()
+    for event in events:
+        read = decode_event(encode_event(event))
+        assert json.loads(encode_event(read)) == json.loads(encode_event(event))
+        state = evolve(state, read)  # type: ignore[arg-type]
+    assert state.phase == ("suspended" if scene.stop_reason == "suspended" else "done")
 
 
 @pytest.mark.feature("Q-02")
