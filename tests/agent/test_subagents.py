@@ -10,7 +10,9 @@ import pytest
 from vllm_agent_sdk import (
     Agent,
     Allow,
+    Block,
     Deny,
+    HookEvent,
     Hooks,
     Limits,
     Matcher,
@@ -18,6 +20,7 @@ from vllm_agent_sdk import (
     ModelEnded,
     Permissions,
     Price,
+    Rewrite,
     RunContext,
     RunEnded,
     RunStarted,
@@ -321,7 +324,18 @@ async def test_an_answerer_of_its_own_comes_first(client: Any) -> None:
     assert server.chats[2].json["messages"][-1]["content"] == "Mine."
 
 
-async def test_what_the_caller_denies_is_denied_in_it_too(client: Any) -> None:
+@pytest.mark.parametrize(
+    ("rules", "read"),
+    [
+        (Permissions(deny=("look(where=Rome)",)), "A rule denies look"),
+        (Permissions(ask=("look",)), "A rule asks about look. Nobody answers"),
+        (Permissions(directories=("/srv",)), "would touch Rome, outside the permitted folders"),
+    ],
+)
+async def test_what_restricts_its_caller_restricts_it_too(
+    client: Any, rules: Permissions, read: str
+) -> None:
+    looks = tool(name="look", reads_files=("where",))(look._fn)
     replies = (
         Reply.calls(ASKED),
         Reply.calls(("look", {"where": "Rome"})),
@@ -329,15 +343,11 @@ async def test_what_the_caller_denies_is_denied_in_it_too(client: Any) -> None:
         Reply.text("ok"),
     )
     async with Simulator(*replies) as server:
-        own = Permissions(mode="bypassPermissions")
-        researcher = Agent(name="researcher", tools=[look], permissions=own)
-        agent = Agent(
-            client=client(server),
-            tools=[researcher.as_tool()],
-            permissions=Permissions(deny=("look(where=Rome)",)),
-        )
+        own = Permissions(allow=("researcher",))
+        researcher = Agent(name="researcher", tools=[looks], permissions=own)
+        agent = Agent(client=client(server), tools=[researcher.as_tool()], permissions=rules)
         await agent.run("?")
-    assert "A rule denies look" in server.chats[2].json["messages"][-1]["content"]
+    assert read in server.chats[2].json["messages"][-1]["content"]
 
 
 async def test_an_approval_that_nobody_answers_is_a_no_as_it_cannot_be_taken_up(
@@ -400,6 +410,41 @@ async def test_hooks_at_its_begin_and_end_run(client: Any) -> None:
         )
         await agent.run("?")
     assert ran == ["subagent_start researcher", "subagent_stop researcher"]
+
+
+async def test_the_callers_hooks_of_tools_guard_its_calls_after_its_own(client: Any) -> None:
+    ran: list[str] = []
+
+    def own(event: HookEvent) -> Rewrite:
+        ran.append(f"own {event.tool}")
+        return Rewrite({"where": "Paris"})
+
+    def guard(event: HookEvent) -> Block | None:
+        ran.append(f"guard {event.tool} {event.input} {event.agent_id}".partition(":c")[0])
+        return Block("Not Paris.") if event.tool == "look" else None
+
+    replies = (
+        Reply.calls(ASKED),
+        Reply.calls(("look", {"where": "Rome"})),
+        Reply.text("ok"),
+        Reply.text("ok"),
+    )
+    async with Simulator(*replies) as server:
+        researcher = Agent(
+            name="researcher", tools=[look], hooks=Hooks(pre_tool_use=(Matcher("*", own),))
+        )
+        agent = Agent(
+            client=client(server),
+            tools=[researcher.as_tool()],
+            hooks=Hooks(pre_tool_use=(Matcher("*", guard),)),
+        )
+        await agent.run("?")
+    assert ran == [
+        "guard researcher {'prompt': 'Find it.'} main",
+        "own look",
+        "guard look {'where': 'Paris'} main/researcher",
+    ]
+    assert server.chats[2].json["messages"][-1]["content"] == "Not Paris."
 
 
 async def test_deps_are_the_callers(client: Any) -> None:

@@ -22,6 +22,7 @@ from vllm_agent_sdk.types.events import (
     SubagentStarted,
     stamp,
 )
+from vllm_agent_sdk.types.hooks import Hooks
 from vllm_agent_sdk.types.messages import UserMessage
 from vllm_agent_sdk.types.permissions import Permissions
 from vllm_agent_sdk.types.results import RunResult
@@ -35,6 +36,16 @@ __all__ = ["agent_tool"]
 
 #: Seconds that a subagent has to end when the run that called it does.
 _END_S = 1.0
+
+#: Whoever guards or records the calls of a run does so in its subagents.
+_OF_TOOLS = {
+    "pre_tool_use",
+    "post_tool_use",
+    "post_tool_use_failure",
+    "permission_request",
+    "subagent_start",
+    "subagent_stop",
+}
 
 #: `SubagentStarted` and `SubagentEnded` stand for these in the run that calls.
 _BRACKETS = (RunStarted, RunEnded, RunSuspended)
@@ -138,10 +149,14 @@ class _Subagent:
         own = agent.permissions
         fields = {name: getattr(own, name) for name in own.__struct_fields__}
         fields["can_use_tool"] = own.can_use_tool or caller.world.can_use_tool
-        fields["deny"] = (*own.deny, *(str(rule) for rule in caller.state.permissions.deny))
+        rules = caller.state.permissions
+        fields["deny"] = (*own.deny, *(str(rule) for rule in rules.deny))
+        fields["ask"] = (*own.ask, *(str(rule) for rule in rules.ask))
+        fields["directories"] = own.directories or rules.directories
         fields["unanswered"] = "deny"
         return agent.with_(
             permissions=Permissions(**fields),
+            hooks=_hooks(agent.hooks, caller),
             ask_user=agent.ask_user or caller.world.ask_user,
             prices=agent.prices or caller.state.started.prices or None,
             model=agent.model or (caller.state.model if shared else None),
@@ -154,6 +169,15 @@ class _Subagent:
             # It is not in the log of who called, whose numbers it must not be taken for.
             stamp(event, self._ctx.run_id, self._id, event.time or 0.0)
         self._host.show(event)
+
+
+def _hooks(own: Hooks, caller: Host) -> Hooks:
+    """Give its own hooks, and after them its caller's of tools, which see what will really run."""
+    fields = {name: getattr(own, name) for name in own.__struct_fields__}
+    for spec, matcher in zip(caller.state.started.hooks, caller.world.hooks, strict=False):
+        if spec.event in _OF_TOOLS:
+            fields[spec.event] = (*fields[spec.event], matcher)
+    return Hooks(**fields)
 
 
 async def _driven(driver: Driver, events: list[StoredEvent]) -> RunResult[Any]:
