@@ -174,12 +174,10 @@ async def test_an_image_counts_as_a_thousand_tokens_and_not_by_its_bytes(client:
             events, result = await events_of(session, [TextBlock("What is it?"), image])
             assert [e.context_tokens for e in events if isinstance(e, TurnStarted)] == [None]
             three, _ = await events_of(session, [TextBlock("And these?"), image, image])
-            usage = await session.context_usage()
     (near,) = [event for event in three if isinstance(event, TurnStarted)]
-    assert (near.exact, result.stop_reason) == (False, "end_turn")
+    # By the estimate it came close, and the server counted.
+    assert (near.exact, result.stop_reason) == (True, "end_turn")
     assert near.context_tokens is not None
-    assert 2000 < near.context_tokens < 2240
-    assert not usage.exact
 
 
 # ── caught ───────────────────────────────────────────────────────────────────────────────────────
@@ -372,7 +370,7 @@ async def test_a_summary_of_guided_turns_is_asked_for_as_text(client: Any) -> No
 
 
 async def test_max_tokens_is_clamped_to_what_is_left(client: Any) -> None:
-    sampling = Sampling(max_tokens=400)
+    sampling = Sampling(max_tokens=900)
     async with Simulator(scripted(), max_model_len=500) as server:
         agent = Agent(
             client=client(server), tools=[get_weather], sampling=sampling, turn_mode="native"
@@ -381,8 +379,8 @@ async def test_max_tokens_is_clamped_to_what_is_left(client: Any) -> None:
         result = await agent.run(LONG * 5)
     first, second = bodies(server)
     tokens = result.usage_by_turn[0].input_tokens
-    assert first["max_tokens"] == 400
-    assert second["max_tokens"] == 500 - tokens < 400
+    assert first["max_tokens"] == 500  # a server refuses more than its window
+    assert second["max_tokens"] == 500 - tokens < 250
 
 
 async def test_an_answer_cut_at_the_end_of_the_window_is_an_overflow(client: Any) -> None:

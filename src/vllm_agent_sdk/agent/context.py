@@ -95,8 +95,8 @@ class ContextMeter:
     async def measure(self, writer: TurnWriter, state: State) -> Measured:
         """Count the next request's tokens where it comes close to the window.
 
-        A window that is not known is asked for, once for each model. What the server cannot count
-        is estimated, and so is a conversation with media: `/tokenize` counts their places alone.
+        A window that is not known is asked for, once for each model; what the server cannot count
+        is estimated.
         """
         window = state.window or writer.traits.window
         if window is None:
@@ -105,8 +105,6 @@ class ContextMeter:
         estimate = self.estimate(state)
         if window is None or estimate <= COUNT_FROM * window:
             return Measured(window=window)
-        if any(map(_has_media, state.history)):
-            return Measured(estimate, exact=False, window=window)
         asked = _asked(writer.params(state), state.model)
         digest = hashlib.sha256(_codec.encode(asked)).digest()
         if digest not in self._counted:
@@ -115,20 +113,18 @@ class ContextMeter:
         return Measured(estimate if counted is None else counted, counted is not None, window)
 
     def clamped(self, state: State, params: dict[str, Any]) -> dict[str, Any]:
-        """Bound `max_tokens` by what is left of the window.
+        """Bound `max_tokens` by what is left of the window, or by all of it where nobody counted.
 
-        Where nobody counted, the estimate bounds only what was asked for and cannot fit.
+        A server refuses more than its window and bounds the rest by itself (vLLM 0.32); by an
+        estimate answers would be cut that are not too long.
         """
         window, asked = state.window, params.get("max_tokens")
         if window is None:
             return params
-        if state.context_tokens is not None and state.exact:
-            left = max(1, window - state.context_tokens)
-            return params if asked is not None and asked <= left else {**params, "max_tokens": left}
-        if asked is None:
-            return params
-        left = window - self.estimate(state)
-        return params if left < 1 or asked <= left else {**params, "max_tokens": left}
+        if state.context_tokens is None or not state.exact:
+            return params if asked is None or asked <= window else {**params, "max_tokens": window}
+        left = max(1, window - state.context_tokens)
+        return params if asked is not None and asked <= left else {**params, "max_tokens": left}
 
 
 def _has_media(message: Message) -> bool:
@@ -228,12 +224,11 @@ async def _counts(client: ChatModel, asked: list[dict[str, Any]]) -> tuple[list[
     if whole is None:
         return [size // BYTES_PER_TOKEN for size in sizes], False
     counts: list[int] = []
-    exact = None not in found and not any(map(_has_parts, asked[0]["messages"]))
     for count, size in zip(found, sizes, strict=True):
         known = whole * size // max(1, sizes[0]) if count is None else count
         # A template may write more where there is less: a system text of its own, say.
         counts.append(min([known, *counts[-1:]]))
-    return counts, exact
+    return counts, None not in found
 
 
 def _has_parts(message: Mapping[str, Any]) -> bool:
