@@ -102,7 +102,7 @@ class _Subagent:
         except asyncio.CancelledError:
             self._ended(self._partial())
             raise
-        except UsageError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, its caller goes on
             self._ended(self._partial(), "error")
             return failure(f"{self._name} could not run: {error_text(error)}")
         self._ended(result)
