@@ -19,7 +19,7 @@ from .servers import LiveServer
 pytestmark = [pytest.mark.live, pytest.mark.feature("O-06", "A-07")]
 
 AT_ONCE = 5
-LIMITS = Limits(max_turns=4, max_seconds=50)
+LIMITS = Limits(max_turns=4, max_seconds=120)
 SAMPLING = Sampling(temperature=0, max_tokens=80)
 #: How a run of this model may end; none of them is an error without a name.
 ENDS = {"end_turn", "length", "repeated_call", "max_turns"}
