@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vllm_agent_sdk import (
     Agent,
     Allow,
+    AsyncVLLM,
     ClientClosedError,
     Deny,
     Interrupted,
@@ -24,9 +28,10 @@ from vllm_agent_sdk import (
     ToolEnded,
     UnsupportedControlError,
     UsageError,
+    UserMessage,
     tool,
 )
-from vllm_agent_sdk.sessions import MemoryStore
+from vllm_agent_sdk.sessions import MemoryStore, SessionStore, SQLiteStore
 from vllm_agent_sdk.testing import Reply, Simulator
 
 
@@ -66,11 +71,19 @@ def prompts_of(server: Simulator) -> list[str]:
 WORK = Reply.calls(("work", {}))
 
 
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> SessionStore:
+    """Each kind of store that needs no server; a file takes its time."""
+    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "sessions.db")
+
+
 @pytest.mark.feature("A-20")
-async def test_prompts_sent_at_once_are_answered_one_after_the_other(client: Any) -> None:
+async def test_prompts_sent_at_once_are_answered_one_after_the_other(
+    client: Any, store: SessionStore
+) -> None:
     replies = (Reply.text("1"), Reply.text("2"), Reply.text("3"))
     async with Simulator(*replies) as server:
-        async with Agent(client=client(server)).session() as session:
+        async with Agent(client=client(server)).session(store=store) as session:
             runs = [await session.send(prompt) for prompt in ("a", "b", "c")]
             results = await asyncio.gather(*reversed(runs))
     assert [result.text for result in results] == ["3", "2", "1"]
@@ -78,21 +91,23 @@ async def test_prompts_sent_at_once_are_answered_one_after_the_other(client: Any
 
 
 @pytest.mark.feature("A-20")
-async def test_tasks_that_run_at_the_same_time_each_get_their_own_answer(client: Any) -> None:
+async def test_tasks_that_run_at_the_same_time_each_get_their_own_answer(
+    client: Any, store: SessionStore
+) -> None:
     def echo(request: Any) -> Reply:
         return Reply.text(f"You said {request.json['messages'][-1]['content']}.")
 
     async with Simulator(echo) as server:
-        async with Agent(client=client(server)).session() as session:
+        async with Agent(client=client(server)).session(store=store) as session:
             results = await asyncio.gather(*(session.run(str(number)) for number in range(5)))
     assert [result.text for result in results] == [f"You said {n}." for n in range(5)]
 
 
 @pytest.mark.feature("A-20")
-async def test_a_queued_run_can_be_read_before_its_turn(client: Any) -> None:
+async def test_a_queued_run_can_be_read_before_its_turn(client: Any, store: SessionStore) -> None:
     gate = Gate()
     async with Simulator(WORK, Reply.text("first"), Reply.text("second")) as server:
-        async with Agent(client=client(server), tools=[gate.tool]).session() as session:
+        async with Agent(client=client(server), tools=[gate.tool]).session(store=store) as session:
             first = await session.send("a")
             await gate.begun.wait()
             second = await session.send("b")
@@ -140,10 +155,12 @@ async def test_what_is_said_before_the_first_request_is_queued_too(client: Any) 
 
 
 @pytest.mark.feature("A-20")
-async def test_what_is_said_to_a_run_that_cannot_begin_is_told_so_too(client: Any) -> None:
+async def test_what_is_said_to_a_run_that_cannot_begin_is_told_so_too(
+    client: Any, store: SessionStore
+) -> None:
     async with Simulator(Reply.text("ok")) as server:
         vllm = client(server)
-        async with Agent(client=vllm).session() as session:
+        async with Agent(client=vllm).session(store=store) as session:
             await vllm.aclose()
             runs = [await session.send("a"), await session.send("b")]
             for run in runs:
@@ -154,9 +171,11 @@ async def test_what_is_said_to_a_run_that_cannot_begin_is_told_so_too(client: An
 
 
 @pytest.mark.feature("A-20")
-async def test_steering_that_comes_too_late_begins_a_run_of_its_own(client: Any) -> None:
+async def test_steering_that_comes_too_late_begins_a_run_of_its_own(
+    client: Any, store: SessionStore
+) -> None:
     async with Simulator(Reply.text("1"), Reply.text("2")) as server:
-        async with Agent(client=client(server)).session() as session:
+        async with Agent(client=client(server)).session(store=store) as session:
             late = [
                 await session.send("b", when="steer")
                 async for event in await session.send("a")
@@ -167,11 +186,11 @@ async def test_steering_that_comes_too_late_begins_a_run_of_its_own(client: Any)
 
 @pytest.mark.feature("A-20")
 async def test_a_steering_message_that_was_not_heard_before_an_interrupt_is_not_lost(
-    client: Any,
+    client: Any, store: SessionStore
 ) -> None:
     gate = Gate()
     async with Simulator(WORK, Reply.text("b it is"), Reply.text("c it is")) as server:
-        async with Agent(client=client(server), tools=[gate.tool]).session() as session:
+        async with Agent(client=client(server), tools=[gate.tool]).session(store=store) as session:
             feed = session.events(until="close")
             run = await session.send("a")
             await gate.begun.wait()
@@ -185,10 +204,10 @@ async def test_a_steering_message_that_was_not_heard_before_an_interrupt_is_not_
 
 
 @pytest.mark.feature("A-20")
-async def test_each_way_to_send_has_its_event(client: Any) -> None:
+async def test_each_way_to_send_has_its_event(client: Any, store: SessionStore) -> None:
     gate = Gate()
     async with Simulator(WORK, Reply.text("x")) as server:
-        async with Agent(client=client(server), tools=[gate.tool]).session() as session:
+        async with Agent(client=client(server), tools=[gate.tool]).session(store=store) as session:
             feed = session.events(until="close")
             run = await session.send("a")
             await gate.begun.wait()
@@ -214,8 +233,8 @@ async def test_each_way_to_send_has_its_event(client: Any) -> None:
 
 
 @pytest.mark.feature("A-20", "A-06")
-async def test_queued_prompts_outlive_the_session_object(client: Any) -> None:
-    gate, store = Gate(), MemoryStore()
+async def test_queued_prompts_outlive_the_session_object(client: Any, store: SessionStore) -> None:
+    gate = Gate()
     replies = (WORK, Reply.text("interrupted b"), Reply.text("c"))
     async with Simulator(*replies) as server:
         agent = Agent(client=client(server), tools=[gate.tool])
@@ -236,6 +255,54 @@ async def test_queued_prompts_outlive_the_session_object(client: Any) -> None:
     assert prompts_of(server)[-2:] == ["b", "c"]
 
 
+_SAID = st.sampled_from(["after", "steer", "interrupt", "stop", "wait"])
+
+
+@pytest.mark.feature("A-20")
+@settings(max_examples=40)
+@given(st.lists(st.tuples(_SAID, st.integers(0, 30)), max_size=8))
+def test_whatever_is_said_when_is_heard_once_and_every_run_ends(
+    said: list[tuple[Any, int]],
+) -> None:
+    """At any step of a run: each prompt comes up once, and whoever awaits its run gets a result."""
+
+    def reply(request: Any) -> Reply:
+        last = request.json["messages"][-1]
+        if last["role"] == "tool":
+            return Reply.text("Done.")
+        return Reply.calls(("work", {"number": len(request.json["messages"])}))
+
+    @tool
+    async def work(number: int) -> str:
+        """Work."""
+        await asyncio.sleep(0)
+        return "worked"
+
+    async def play() -> None:
+        async with (
+            Simulator(reply) as server,
+            AsyncVLLM("http://sim", transport=server.transport) as vllm,
+            Agent(client=vllm, model="sim-model", tools=[work]).session() as session,
+        ):
+            runs = []
+            for number, (what, steps) in enumerate(said):
+                if what == "stop":
+                    await session.interrupt()
+                elif what != "wait":
+                    runs.append(await session.send(f"{number}", when=what))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+            result = await session.run("the last")
+            assert result.stop_reason == "end_turn"
+            for run in runs:
+                assert (await run).stop_reason in {"end_turn", "interrupted"}
+            heard = [m.text for m in session.messages if isinstance(m, UserMessage)]
+        prompts = [f"{n}" for n, (what, _) in enumerate(said) if what not in {"stop", "wait"}]
+        assert sorted(heard) == sorted([*prompts, "the last"])
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+
 # ── as a run ends ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -253,10 +320,12 @@ async def _streamed(session: Session[Any], _event: Any) -> Any:
 
 @pytest.mark.feature("A-16", "A-20")
 @pytest.mark.parametrize("control", [_retried, _sent, _streamed])
-async def test_who_sees_the_end_can_go_on_at_once(client: Any, control: Callable[..., Any]) -> None:
+async def test_who_sees_the_end_can_go_on_at_once(
+    client: Any, store: SessionStore, control: Callable[..., Any]
+) -> None:
     replies = (Reply.error(400, message="bad luck"), Reply.text("now"))
     async with Simulator(*replies) as server:
-        async with Agent(client=client(server)).session() as session:
+        async with Agent(client=client(server)).session(store=store) as session:
             feed = session.events()
             await session.send("a")
             async for event in feed:
@@ -268,14 +337,16 @@ async def test_who_sees_the_end_can_go_on_at_once(client: Any, control: Callable
 
 @pytest.mark.feature("A-16", "A-14")
 @pytest.mark.parametrize("answers", ["result", "approval", "interrupt", "resume"])
-async def test_who_sees_the_suspension_can_answer_at_once(client: Any, answers: str) -> None:
+async def test_who_sees_the_suspension_can_answer_at_once(
+    client: Any, store: SessionStore, answers: str
+) -> None:
     replies = (Reply.calls(("order", {"item": "tea"})), Reply.text("Tea is coming."))
     agent = Agent(tools=[order])
     if answers == "approval":
         replies = (Reply.calls(("wipe", {"path": "x"})), Reply.text("Tea is coming."))
         agent = Agent(tools=[wipe], permissions=Permissions(unanswered="suspend"))
     async with Simulator(*replies) as server:
-        async with agent.with_(client=client(server)).session() as session:
+        async with agent.with_(client=client(server)).session(store=store) as session:
             await session.send("tea, please")
             async for event in session.events(after=0):
                 if not isinstance(event, RunSuspended):
@@ -299,11 +370,13 @@ async def test_who_sees_the_suspension_can_answer_at_once(client: Any, answers: 
 
 
 @pytest.mark.feature("A-14")
-async def test_two_calls_that_wait_are_answered_one_right_after_the_other(client: Any) -> None:
+async def test_two_calls_that_wait_are_answered_one_right_after_the_other(
+    client: Any, store: SessionStore
+) -> None:
     calls = Reply.calls(("wipe", {"path": "a"}), ("wipe", {"path": "b"}))
     agent = Agent(tools=[wipe], permissions=Permissions(unanswered="suspend"))
     async with Simulator(calls, Reply.text("Done.")) as server:
-        async with agent.with_(client=client(server)).session() as session:
+        async with agent.with_(client=client(server)).session(store=store) as session:
             first, second = (await session.run("wipe both")).pending
             run = await session.resolve(first.call.id, Allow())
             again = await session.resolve(second.call.id, Deny("not that one"))
@@ -321,10 +394,10 @@ async def test_two_calls_that_wait_are_answered_one_right_after_the_other(client
 
 
 async def test_a_run_that_is_closed_before_its_first_step_leaves_the_session_usable(
-    client: Any,
+    client: Any, store: SessionStore
 ) -> None:
     async with Simulator(Reply.text("ok")) as server:
-        async with Agent(client=client(server)).session() as session:
+        async with Agent(client=client(server)).session(store=store) as session:
             run = await session.send("a")
             await run.aclose()
             assert [event async for event in run] == []
@@ -333,11 +406,13 @@ async def test_a_run_that_is_closed_before_its_first_step_leaves_the_session_usa
             assert (await session.run("b")).text == "ok"
 
 
-async def test_a_queued_run_that_nobody_reads_any_more_still_runs(client: Any) -> None:
+async def test_a_queued_run_that_nobody_reads_any_more_still_runs(
+    client: Any, store: SessionStore
+) -> None:
     gate = Gate()
     replies = (WORK, Reply.text("1"), Reply.text("2"), Reply.text("3"))
     async with Simulator(*replies) as server:
-        async with Agent(client=client(server), tools=[gate.tool]).session() as session:
+        async with Agent(client=client(server), tools=[gate.tool]).session(store=store) as session:
             await session.send("a")
             await gate.begun.wait()
             dropped = await session.send("b")
@@ -348,9 +423,11 @@ async def test_a_queued_run_that_nobody_reads_any_more_still_runs(client: Any) -
     assert prompts_of(server)[-2:] == ["b", "c"]
 
 
-async def test_settings_changed_before_the_first_request_count_for_it(client: Any) -> None:
+async def test_settings_changed_before_the_first_request_count_for_it(
+    client: Any, store: SessionStore
+) -> None:
     async with Simulator(Reply.text("ok"), model="sim") as server:
-        async with Agent(client=client(server), model="sim").session() as session:
+        async with Agent(client=client(server), model="sim").session(store=store) as session:
             await session.run("a")
             run = await session.send("b")
             session.set_model("other")
@@ -360,7 +437,7 @@ async def test_settings_changed_before_the_first_request_count_for_it(client: An
     assert len(changes) <= 1
 
 
-async def test_a_tool_can_speak_to_the_session_it_runs_in(client: Any) -> None:
+async def test_a_tool_can_speak_to_the_session_it_runs_in(client: Any, store: SessionStore) -> None:
     sessions: list[Session[Any]] = []
 
     @tool
@@ -370,7 +447,7 @@ async def test_a_tool_can_speak_to_the_session_it_runs_in(client: Any) -> None:
         return "worked"
 
     async with Simulator(WORK, Reply.text("Done.")) as server:
-        async with Agent(client=client(server), tools=[work]).session() as session:
+        async with Agent(client=client(server), tools=[work]).session(store=store) as session:
             sessions.append(session)
             run = await session.send("a")
             events = [event async for event in run]
