@@ -20,7 +20,6 @@ from vllm_agent_sdk._core import run_results as results
 from vllm_agent_sdk._core.effects import call_hooks, effects, waits_for_background
 from vllm_agent_sdk._core.run_hooks import hook_ran
 from vllm_agent_sdk._core.run_state import (
-    FRESH,
     CallState,
     CallStatus,
     IllegalTransitionError,
@@ -87,8 +86,7 @@ def evolve(state: State, event: StoredEvent) -> State:
 
 def _run_started(state: State, event: RunStarted) -> State:
     history = state.history.appended(*event.history, *state.notes)
-    return replace(
-        FRESH,
+    return State(
         phase=Phase.PREPARING,
         started=event,
         model=event.model,

@@ -257,7 +257,7 @@ def _again(state: State, **changes: object) -> State:
         history=state.before_turn,
         calls=(),
         attempt=state.attempt + 1,
-        **changes,  # type: ignore[arg-type]
+        **changes,
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vllm_agent_sdk._core.log import Log
 from vllm_agent_sdk._core.read_back import Whole
 from vllm_agent_sdk.types import _codec
+from vllm_agent_sdk.types._codec import Fact, replace
 from vllm_agent_sdk.types.context import CacheTurn, Prefix
 from vllm_agent_sdk.types.events import Checkpointed, RunStarted
 from vllm_agent_sdk.types.hooks import HookSpec
@@ -17,23 +17,8 @@ from vllm_agent_sdk.types.permissions import PermissionRule, PermissionRules
 from vllm_agent_sdk.types.results import ErrorInfo, StopReason, Usage
 from vllm_agent_sdk.types.tools import ToolSpec
 
-if TYPE_CHECKING:
-    from dataclasses import replace
-else:
-
-    def replace(value, **changes):
-        """Give a copy with some fields changed, as `dataclasses.replace` does.
-
-        That one calls the constructor with every field: 30 µs for a state, at each step of a run.
-        """
-        new = object.__new__(type(value))
-        new.__dict__.update(value.__dict__, **changes)
-        return new
-
-
 __all__ = [
     "ANSWER_TOOL",
-    "FRESH",
     "CallState",
     "CallStatus",
     "Change",
@@ -81,8 +66,7 @@ class CallStatus(enum.StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True)
-class CallState:
+class CallState(Fact, frozen=True, gc=False):
     """A call of the current turn.
 
     Attributes:
@@ -114,16 +98,14 @@ class CallState:
     detached: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Fact, frozen=True, gc=False):
     """Why the run is to end."""
 
     reason: StopReason
     error: ErrorInfo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Fact, frozen=True, gc=False):
     """A change that the run itself wants (`SettingsChanged`)."""
 
     what: str
@@ -131,8 +113,7 @@ class Change:
     reason: str
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(Fact, frozen=True, gc=False):
     """A checkpoint: where the conversation stood, and what was kept of the files.
 
     Attributes:
@@ -146,8 +127,7 @@ class Moment:
     history: Log[Message]
 
 
-@dataclass(frozen=True)
-class Edit:
+class Edit(Fact, frozen=True, gc=False):
     """A call of a tool that edits files.
 
     Attributes:
@@ -161,8 +141,7 @@ class Edit:
     call: ToolCall
 
 
-@dataclass(frozen=True)
-class State:
+class State(Fact, frozen=True, gc=False):
     """A run at one moment, and what a session keeps between its runs.
 
     Attributes:
@@ -204,12 +183,12 @@ class State:
     """
 
     phase: Phase = Phase.IDLE
-    started: RunStarted = field(default_factory=RunStarted)
+    started: RunStarted = RunStarted()
     model: str | None = None
     tools: tuple[ToolSpec, ...] = ()
-    permissions: PermissionRules = field(default_factory=PermissionRules)
+    permissions: PermissionRules = PermissionRules()
     grants: tuple[PermissionRule, ...] = ()
-    history: Log[Message] = field(default_factory=Log[Message])
+    history: Log[Message] = Log()
     said_before: int = 0
     prompts: tuple[UserMessage, ...] = ()
     hook: int = 0
@@ -225,7 +204,7 @@ class State:
     empty: int = 0
     missing: int = 0
     thinking_off: bool = False
-    before_turn: Log[Message] = field(default_factory=Log[Message])
+    before_turn: Log[Message] = Log()
     window: int | None = None
     compacted: bool = False
     summaries: int = 0
@@ -233,19 +212,19 @@ class State:
     instruction: str = ""
     calls: tuple[CallState, ...] = ()
     context: tuple[str, ...] = ()
-    executed: Log[str] = field(default_factory=Log[str])
-    outputs: Log[Whole] = field(default_factory=Log[Whole])
-    checkpoints: Log[Moment] = field(default_factory=Log[Moment])
+    executed: Log[str] = Log()
+    outputs: Log[Whole] = Log()
+    checkpoints: Log[Moment] = Log()
     checkpointed: int = 0
-    edits: Log[Edit] = field(default_factory=Log[Edit])
-    usage_by_turn: Log[Usage] = field(default_factory=Log[Usage])
+    edits: Log[Edit] = Log()
+    usage_by_turn: Log[Usage] = Log()
     usage_by_model: tuple[tuple[str, Usage], ...] = ()
     total_tokens: int = 0
     cost: float | None = None
     context_tokens: int | None = None
     exact: bool = True
     prefix: Prefix | None = None
-    cache: Log[CacheTurn] = field(default_factory=Log[CacheTurn])
+    cache: Log[CacheTurn] = Log()
     cached_before: int = 0
     last_tokens: int = 0
     measured: int = 0
@@ -253,7 +232,7 @@ class State:
     repeats: int = 0
     invalid_in_row: int = 0
     denials: tuple[ToolCall, ...] = ()
-    output: _codec.Raw = field(default_factory=lambda: _codec.NULL)
+    output: _codec.Raw = _codec.NULL
     ending: Stop | None = None
     stop: Stop | None = None
     finish_reason: str | None = None
@@ -301,7 +280,3 @@ class State:
     def call(self, call_id: str) -> CallState | None:
         """Give a call of the current turn."""
         return next((entry for entry in self.calls if entry.call.id == call_id), None)
-
-
-#: Where every session begins. A state with all its fields is made once: the others are copies.
-FRESH = State()

@@ -25,7 +25,7 @@ from typing import Any
 from vllm_agent_sdk._core.effects import Effect, effects
 from vllm_agent_sdk._core.outcome import outcome
 from vllm_agent_sdk._core.run import evolve
-from vllm_agent_sdk._core.run_state import FRESH, IllegalTransitionError, Phase, State
+from vllm_agent_sdk._core.run_state import IllegalTransitionError, Phase, State
 from vllm_agent_sdk.agent.model_call import ModelCall
 from vllm_agent_sdk.agent.perform import Performer
 from vllm_agent_sdk.agent.world import World
@@ -86,7 +86,7 @@ class Driver:
         seq: int = 0,
     ) -> None:
         self.world = world
-        self.state = FRESH if state is None else state
+        self.state = State() if state is None else state
         self.seq = seq
         self.ids = world.writer.call_ids(self.state.history)
         self._publish = publish

@@ -32,12 +32,15 @@ __all__ = [
     "decoder",
     "encode",
     "encode_checked",
+    "replace",
     "to_builtins",
     "unknown_keys",
 ]
 
 T = TypeVar("T")
 
+#: Gives a copy of a struct with some fields changed.
+replace = msgspec.structs.replace
 #: JSON that is already bytes: it is written as it is.
 Raw = msgspec.Raw
 NULL = Raw(b"null")
