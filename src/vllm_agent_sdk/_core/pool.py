@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from vllm_agent_sdk._core.failures import engine_died
 from vllm_agent_sdk._core.resilience import Breaker, BreakerState, is_failure, is_stale
 from vllm_agent_sdk.errors import ConnectError, ConnectTimeoutError, VLLMError
+from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.options import Breaker as BreakerOptions
 
 __all__ = ["Change", "Pool"]
@@ -31,8 +32,7 @@ class _Server:
     last: VLLMError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Fact, frozen=True, gc=False):
     """What an outcome changed: the breaker opened or closed, the server was ejected or is back."""
 
     opened: bool = False

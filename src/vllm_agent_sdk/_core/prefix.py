@@ -8,10 +8,10 @@ sent before has been written anew, and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from vllm_agent_sdk.types import _codec
+from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.context import Prefix, PrefixBreak
 from vllm_agent_sdk.types.tools import ToolSpec
 
@@ -35,8 +35,7 @@ _TEMPLATE = (
 _NAMES = frozenset(_TEMPLATE)
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(Fact, frozen=True, gc=False):
     """What the prompt of a request is made of.
 
     Attributes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from vllm_agent_sdk.errors import ToolError
+from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.messages import ContentBlock, TextBlock, UserMessage, text_of
 
 __all__ = ["READ_TOOL", "Whole", "cut", "cut_notification", "notification", "read_on"]
@@ -14,8 +14,7 @@ __all__ = ["READ_TOOL", "Whole", "cut", "cut_notification", "notification", "rea
 READ_TOOL = "read_output"
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(Fact, frozen=True, gc=False):
     """The whole text of a result that was cut.
 
     Attributes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from vllm_agent_sdk._core import schema_refs as refs
@@ -20,6 +19,7 @@ from vllm_agent_sdk._core.schema_values import (
     to_json,
 )
 from vllm_agent_sdk.errors import SchemaError, UsageError
+from vllm_agent_sdk.types._codec import Fact, replace
 
 __all__ = [
     "ANY",
@@ -48,8 +48,7 @@ _LIMITS = {
 _SIZES = {"string": "Length", "array": "Items", "object": "Properties"}
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Fact, frozen=True, gc=True):
     """A type, as JSON sees it.
 
     Attributes:
@@ -64,8 +63,7 @@ class Shape:
     plain: type | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Fact, frozen=True, gc=True):
     """A field of an object type, or a parameter of a function."""
 
     name: str
@@ -88,7 +86,7 @@ def with_default(shape: Shape, default: Any) -> Shape:
         shown = to_json(default)
     except UsageError:
         return shape
-    return dataclasses.replace(shape, schema={**shape.schema, "default": shown})
+    return replace(shape, schema={**shape.schema, "default": shown})
 
 
 def choice(pairs: list[tuple[Any, Any]]) -> Shape:
@@ -154,7 +152,7 @@ def annotated(shape: Shape, metadata: tuple[Any, ...]) -> Shape:
             if isinstance(extra := getattr(note, "extra_json_schema", None), dict):
                 schema.update(extra)
             schema = _limited(schema, note)
-    return dataclasses.replace(shape, schema=schema)
+    return replace(shape, schema=schema)
 
 
 def _limited(schema: Schema, note: object) -> Schema:

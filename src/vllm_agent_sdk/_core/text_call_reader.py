@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from vllm_agent_sdk.types._codec import Fact
 
 __all__ = ["NO_CALL", "PYTHON_TAG", "SPACE", "TOOL_CALL", "Found", "Reader", "Tools", "tag_place"]
 
@@ -16,8 +17,7 @@ TOOL_CALL = ("<tool_call>", "</tool_call>")
 PYTHON_TAG = "<|python_tag|>"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Fact, frozen=True, gc=False):
     """Calls (name, arguments), and the place behind them."""
 
     calls: tuple[tuple[str, str], ...]

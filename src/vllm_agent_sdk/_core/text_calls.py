@@ -19,13 +19,13 @@ The last two look like any other text, so a tool of that name must have been off
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from vllm_agent_sdk._core.text_call_json import Hermes, LlamaJson
 from vllm_agent_sdk._core.text_call_markup import Pythonic, QwenXml
 from vllm_agent_sdk._core.text_call_reader import NO_CALL, Found, Reader, Tools
 from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types._codec import Fact
 
 __all__ = ["FAMILIES", "TextCall", "TextCallParser", "TextCalls", "find_calls"]
 
@@ -38,8 +38,7 @@ _FORMATS: dict[str, Callable[[Tools], Reader]] = {
 FAMILIES = tuple(_FORMATS)
 
 
-@dataclass(frozen=True, slots=True)
-class TextCall:
+class TextCall(Fact, frozen=True, gc=False):
     """A call as it stood in the text.
 
     Attributes:
@@ -51,8 +50,7 @@ class TextCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class TextCalls:
+class TextCalls(Fact, frozen=True, gc=True):
     """How calls are found in a text.
 
     Attributes:

@@ -11,6 +11,7 @@ from vllm_agent_sdk._core.thinking import model_names
 from vllm_agent_sdk.agent.model_port import address_of, stated_profile
 from vllm_agent_sdk.agent.turns import Traits
 from vllm_agent_sdk.client.vllm import AsyncVLLM
+from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.profile import Known, ServerProfile, model_info
 from vllm_agent_sdk.types.protocols import ChatModel
 from vllm_agent_sdk.types.tools import ToolSpec
@@ -22,8 +23,7 @@ _MISTRAL = re.compile(r"(?i)mi[sx]tral|(?:code|dev|mini|magi)stral|pixtral|maths
 _NOT_STREAMED = re.compile(r"(?i)phi-?4-mini")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Fact, frozen=True, gc=False):
     """A turn mode, and what else is known of the model it is for.
 
     Attributes:

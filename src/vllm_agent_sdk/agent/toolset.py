@@ -12,6 +12,7 @@ from vllm_agent_sdk.agent.tool_function import NAME
 from vllm_agent_sdk.agent.tool_results import error_text
 from vllm_agent_sdk.errors import SchemaError, UsageError
 from vllm_agent_sdk.types import _codec
+from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.protocols import Tool
 from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
 
@@ -67,8 +68,7 @@ class Toolset:
         check_tools([self])
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(Fact, frozen=True, gc=True):
     """A tool as the model knows it.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_agent_sdk._core.model_family import sends_reasoning
@@ -13,6 +12,7 @@ from vllm_agent_sdk._core.thinking import merge_fields, model_names, thinking_fi
 from vllm_agent_sdk._core.transcript import wire_messages
 from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.messages import AssistantMessage
 from vllm_agent_sdk.types.profile import ServerProfile
 
@@ -24,8 +24,7 @@ __all__ = ["Known", "Reading", "TextReading", "schemas_of"]
 Known = Callable[[], ServerProfile | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Fact, frozen=True, gc=True):
     """How the text of a reply is read.
 
     Attributes:

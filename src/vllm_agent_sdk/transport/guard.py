@@ -6,7 +6,6 @@ The decisions are those of `_core.resilience` and `_core.pool`; here they are wa
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -47,6 +46,12 @@ class Booking(Record, frozen=True, kw_only=True):
     tokens: int = 0
     probe: bool = False
     server: int = 0
+
+
+def _random() -> Callable[[], float]:
+    import random  # not with the package: it loads OpenSSL's hashes
+
+    return random.random
 
 
 class Passage:
@@ -116,10 +121,10 @@ class Guard:
         servers: Sequence[str],
         healthy: Callable[[int], Awaitable[bool]],
         report: Report | None = None,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] | None = None,
     ) -> None:
         self._policy = policy
-        self._jitter = jitter
+        self._jitter = jitter or _random()
         self._servers = servers
         self._healthy = healthy
         self._report = report
