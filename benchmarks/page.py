@@ -38,8 +38,8 @@ CALLS = """On a real vLLM with a model of 135 million parameters: 10 kinds of to
 each, at temperature 0. Ours asks in guided turns, the OpenAI SDK with strict tools, once leaving it
 to the model whether it calls and once requiring it. *Cut* replies ended at their token limit,
 *valid* calls keep to their tool's schema, *right* ones have the tool and the arguments that were
-asked for. This model's chat template shows it no tools, as that of many small models: who sends
-them in `tools` gets none called, or one that knows only the grammar."""
+asked for. This model's chat template, as those of many small ones, shows it no tools: what is sent
+in `tools` reaches the grammar and not the prompt. Guided turns write them into the prompt."""
 
 
 def machine(data: dict[str, Any]) -> str:
