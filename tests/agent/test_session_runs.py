@@ -390,6 +390,21 @@ async def test_two_calls_that_wait_are_answered_one_right_after_the_other(
     assert "not that one" in tools[1]
 
 
+async def test_a_stream_is_refused_while_another_run_is_active(
+    client: Any, store: SessionStore
+) -> None:
+    gate = Gate()
+    async with Simulator(WORK, Reply.text("1"), Reply.text("2")) as server:
+        async with Agent(client=client(server), tools=[gate.tool]).session(store=store) as session:
+            run = await session.send("a")
+            await gate.begun.wait()
+            with pytest.raises(UsageError, match="active run"):
+                await session.stream("b")
+            gate.go_on.set()
+            assert (await run).text == "1"
+            assert (await session.stream("c")).text == "2"
+
+
 # ── closed handles ───────────────────────────────────────────────────────────────────────────────
 
 
