@@ -7,7 +7,6 @@ is written by `dialect`.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -91,6 +90,8 @@ def nine_characters(call_id: str) -> str:
     """Give an id of nine letters and digits, the same for the same id."""
     if _NINE.fullmatch(call_id):
         return call_id
+    import hashlib  # few models want this, and it loads OpenSSL's
+
     number = int.from_bytes(hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).digest())
     letters: list[str] = []
     for _ in range(9):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urlsplit, urlunsplit
 
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.options import HTTPOptions, Timeout
@@ -73,6 +72,8 @@ class Config:
         self.root_url = base_url.removesuffix("/v1")
         if http.root_url is not None:
             root = _address(http.root_url.strip(), "HTTPOptions(root_url=…)")
+            from urllib.parse import urlunsplit
+
             self.root_url = urlunsplit((*root, "", "")).rstrip("/")
         self.model = model
         self.timeout = timeout
@@ -187,6 +188,8 @@ def _proxies(env: Mapping[str, str]) -> Callable[[str], str | None]:
         known[scheme] = value
     direct = [each.strip().lstrip(".").lower() for each in (read("no_proxy")[0] or "").split(",")]
 
+    from urllib.parse import urlsplit
+
     def proxy_for(url: str) -> str | None:
         parts = urlsplit(url)
         names = (parts.hostname or "", parts.netloc.lower())  # without and with the port
@@ -233,6 +236,8 @@ def normalise_url(url: str, source: str = "base_url=") -> str:
 
     With or without `/v1`, with or without a trailing slash, or cut back from an endpoint's path.
     """
+    from urllib.parse import urlunsplit  # what loads aiohttp loads it too
+
     scheme, netloc, path = _address(url.strip(), source)
     path = path.rstrip("/")
     for endpoint in ENDPOINTS:
@@ -246,6 +251,8 @@ def normalise_url(url: str, source: str = "base_url=") -> str:
 
 def _address(url: str, source: str) -> tuple[str, str, str]:
     """Give scheme, host with port, and path of an address; no secret in it is ever shown."""
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(url)
     except ValueError as cause:

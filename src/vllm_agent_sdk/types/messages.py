@@ -7,7 +7,6 @@ JSON both ways (`role` tells messages apart, `type` blocks), and compare by valu
 from __future__ import annotations
 
 import base64
-import mimetypes
 import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
@@ -96,6 +95,8 @@ class MediaBlock(_Block, frozen=True):
     def from_path(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file; its type follows from its name. Raises `UsageError` if it cannot be read."""
         file = Path(path)
+        import mimetypes  # reads the system's tables
+
         media_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         try:
             data = file.read_bytes()

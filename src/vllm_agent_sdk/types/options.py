@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types._codec import Record
@@ -227,6 +226,8 @@ def _there(name: str, path: FilePath) -> None:
 
 def _check_proxy(proxy: str) -> None:
     """Refuse what is no proxy's address; the message does not repeat its password."""
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(proxy)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
