@@ -308,8 +308,7 @@ class Limits(Record, frozen=True, omit_defaults=True):
         repairs: How often in a row the model may correct invalid calls or an invalid output before
             the run ends (2).
         max_cost: What the run may cost by `Agent(prices=…)`, in its currency (None: no limit).
-        last_turn_without_tools: In the last turn that `max_turns` allows no tools are offered, so
-            that the model answers from what is there (False).
+        last_turn_without_tools: Offer none in the last turn: it answers from what is there (False).
     """
 
     max_turns: int = 20
