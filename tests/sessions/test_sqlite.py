@@ -449,3 +449,18 @@ async def test_a_process_that_holds_the_lock_for_too_long_is_an_error_and_then_f
     await log.append(*notes(1, 1))
     await log.aclose()
     await store.aclose()
+
+
+@pytest.mark.feature("A-16")
+async def test_results_that_are_read_again_have_their_conversation(
+    sqlite: SQLiteStore, agent: Any
+) -> None:
+    one = await agent(Reply.text("a"), Reply.text("b"))
+    async with one.session("s", store=sqlite) as session:
+        results = [await session.run("1"), await session.run("2")]
+    async with one.session("s", store=sqlite) as session:
+        first = [e async for e in session.events(after=0)][-1]
+        last = [e async for e in session.events(after=first.seq)][-1]
+    read = [event.result for event in (first, last) if isinstance(event, RunEnded)]
+    assert [len(result.messages) for result in read] == [2, 4]
+    assert [result.messages for result in read] == [result.messages for result in results]

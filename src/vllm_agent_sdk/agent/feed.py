@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Literal, Self, cast
 from weakref import WeakSet
 
+from vllm_agent_sdk._core.run import evolve
+from vllm_agent_sdk._core.run_state import State
 from vllm_agent_sdk.agent.run import QUEUE_SIZE
 from vllm_agent_sdk.sessions.store import SessionLog
+from vllm_agent_sdk.types.event_lines import restored
 from vllm_agent_sdk.types.events import (
     ReasoningDelta,
     RunEnded,
     RunEvent,
     RunSuspended,
+    StoredEvent,
     TextDelta,
     ToolCallDelta,
 )
@@ -104,6 +109,8 @@ class EventFeed:
     async def _read_log(self) -> None:
         self._read = True
         kept = await self._log.read(self._after)
+        if any(isinstance(event, RunEnded) and not event.result.messages for event in kept):
+            kept = _with_conversations(await self._log.read(), self._after)
         self._events.extendleft(
             event for event in reversed(kept) if event.seq is None or event.seq <= self._shown
         )
@@ -130,3 +137,16 @@ class EventFeed:
         self._read = True
         self._events.clear()
         self.end()
+
+
+def _with_conversations(log: Sequence[StoredEvent], after: int) -> list[StoredEvent]:
+    """Give the events after a number; results have the conversation that their log tells."""
+    state, events = State(), list[StoredEvent]()
+    for event in log:
+        state = evolve(state, event)
+        if (event.seq or 0) <= after:
+            continue
+        if isinstance(event, RunEnded) and not event.result.messages:
+            event = restored(event, state.history.since(0))  # noqa: PLW2901 - the same, and whole
+        events.append(event)
+    return events

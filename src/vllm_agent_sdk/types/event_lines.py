@@ -16,8 +16,9 @@ from vllm_agent_sdk.types.events import (
     decode_event,
     encode_event,
 )
+from vllm_agent_sdk.types.messages import Message
 
-__all__ = ["UPCASTERS", "kept", "read_line", "write_line"]
+__all__ = ["UPCASTERS", "kept", "read_line", "restored", "write_line"]
 
 #: From a version to the next: what makes an event's JSON of the one into that of the other. Pure.
 UPCASTERS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -32,6 +33,12 @@ def kept(event: StoredEvent) -> StoredEvent:
     if not isinstance(event, RunEnded) or not event.result.messages:
         return event
     result = msgspec.structs.replace(event.result, messages=[])
+    return msgspec.structs.replace(event, result=result)
+
+
+def restored(event: RunEnded, messages: list[Message]) -> RunEnded:
+    """Give the end of a run the conversation again that its log was not to say twice."""
+    result = msgspec.structs.replace(event.result, messages=messages)
     return msgspec.structs.replace(event, result=result)
 
 
