@@ -147,6 +147,6 @@ def _with_conversations(log: Sequence[StoredEvent], after: int) -> list[StoredEv
         if (event.seq or 0) <= after:
             continue
         if isinstance(event, RunEnded) and not event.result.messages:
-            event = restored(event, state.history.since(0))  # noqa: PLW2901 - the same, and whole
+            event = restored(event, state.history.since(0))
         events.append(event)
     return events
