@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_agent_sdk._core.log import Log
-from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State
+from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State, replace
 from vllm_agent_sdk.agent.turns import Traits, TurnWriter
 from vllm_agent_sdk.types.events import RunStarted
 from vllm_agent_sdk.types.messages import (

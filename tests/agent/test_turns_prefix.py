@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from vllm_agent_sdk._core.log import Log
 from vllm_agent_sdk._core.run_model import compacted_between
-from vllm_agent_sdk._core.run_state import State
+from vllm_agent_sdk._core.run_state import State, replace
 from vllm_agent_sdk._core.schema_grammar import strict_tool
 from vllm_agent_sdk.agent.turns import Traits, TurnWriter
 from vllm_agent_sdk.types import _codec
