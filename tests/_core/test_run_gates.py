@@ -227,23 +227,27 @@ def test_no_tool_ever_starts_that_a_rule_denies(seed: int) -> None:
 
 @pytest.mark.feature("H-04")
 @given(SEEDS)
-def test_what_asks_starts_only_after_a_yes_for_this_call(seed: int) -> None:
+def test_what_asks_starts_only_after_a_yes_for_this_call_or_one_that_is_remembered(
+    seed: int,
+) -> None:
     specs = {spec.name: spec for spec in SPECS}
+    remembered: set[str] = set()
     for run in runs_of(RandomPlay(seed).play().log):
         started = run[0]
         assert isinstance(started, RunStarted)
         yes: set[str] = set()
         for event in run:
             match event:
-                case PermissionDecided(call_id=call_id, decision="allow"):
+                case PermissionDecided(call_id=call_id, decision="allow", remember=rules):
                     yes.add(call_id)
+                    remembered.update(rules)
                 case HookRan(call_id=str() as call_id, outputs=outputs):
                     if any(isinstance(output, Allow) for output in outputs):
                         yes.add(call_id)
                 case ToolStarted(call=made):
                     spec = specs[made.name]
                     asks = (spec.destructive or spec.kind == "mcp") and not spec.read_only
-                    assert made.id in yes or not asks
+                    assert made.id in yes or made.name in remembered or not asks
 
 
 @pytest.mark.feature("H-02")
