@@ -68,6 +68,9 @@ class _Fixed:
             raise IdleTimeoutError("The stream stood still.")
         return b""
 
+    def arrived(self) -> None:
+        """Hear that something was read."""
+
     def data_came(self) -> None:
         self.has_data = True
 
