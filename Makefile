@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 BENCHMARKS := streaming whole_replies agent_run durable_runs appends idle_sessions long_conversation many_streams importing
+WORKERS := auto
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .PHONY: help demo test unit live check fmt fuzz record bench bench-quick docs clean
@@ -25,7 +26,7 @@ demo: $(VENV)/.stamp-cli ## from nothing to an agent with a tool on a real model
 test: unit live ## all tests: without a server first, then on real vLLM servers
 
 unit: $(VENV)/.stamp-dev ## the tests that need no server
-	@$(PYTEST) tests --ignore=tests/live -m "not live" $(TEST_ARGS)
+	@$(PYTEST) tests --ignore=tests/live -m "not live" -n $(WORKERS) $(TEST_ARGS)
 
 # Serial, and never beside the unit tests: the servers share the machine's cores.
 live: $(VENV)/.stamp-dev ## the tests on real vLLM servers (set up on first use)
