@@ -273,6 +273,9 @@ class RandomPlay(Play):
         elif kind == "crash":
             self.background.clear()
             self.add(RunResumed(reason="restart", unknown=pick.choice(["ask", "skip"])))
+            if pick.random() < 0.3:
+                changed = _codec.replace(self.state.started, context=start(pick, 1).context)
+                self.add(SettingsChanged("options", options=changed))
         elif kind == "interrupt" and not ends:
             partial = AssistantMessage([TextBlock("par"), call(arguments="{")])
             in_model = self.state.phase is Phase.MODEL and self.state.ending is None

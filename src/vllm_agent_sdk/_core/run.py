@@ -153,6 +153,10 @@ def _settings_changed(state: State, event: SettingsChanged) -> State:
             return replace(state, permissions=_with(state.permissions, directories=tuple(new)))
         case "tools" if event.tools is not None:
             return replace(state, tools=tuple(event.tools))
+        case "options" if event.options is not None:
+            state = replace(state, options=event.options)
+            # A turn whose calls are under way ends by what they were judged by.
+            return state if state.calls else model.with_options(state)
     return state
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "model_ended",
     "model_started",
     "turn_started",
+    "with_options",
 ]
 
 #: Where a run goes whose turn mode the server does not keep.
@@ -76,6 +77,7 @@ _ENDS: dict[str, StopReason] = {
 
 def turn_started(state: State, event: TurnStarted) -> State:
     """A turn begins; where its request is too long, older messages are summarised first."""
+    state = with_options(state)
     state = replace(
         state,
         phase=Phase.MODEL,
@@ -100,6 +102,16 @@ def turn_started(state: State, event: TurnStarted) -> State:
     if wanted and _can_compact(state):
         return replace(state, phase=Phase.COMPACTING, hook=0, instruction="")
     return _unless_full(state)
+
+
+def with_options(state: State) -> State:
+    """Go on with other options, where there are any."""
+    new, old = state.options, state.started
+    if new is None:
+        return state
+    # What was changed while the run was active stays, unless it is what the options change.
+    rules = state.permissions if new.permissions == old.permissions else new.permissions
+    return replace(state, options=None, started=new, permissions=rules, hook=0)
 
 
 def _unless_full(state: State) -> State:

@@ -158,6 +158,7 @@ class State(Fact, frozen=True, gc=False):
         calls: The calls of the current turn.
         context: What hooks want the model to know after the results of this turn.
         executed: The names of the tools that ran, in order.
+        options: What the run goes on with from its next turn on, where that is something else.
         outputs: Results of which the model was shown the beginning only.
         checkpoints: The checkpoints of the session, in order.
         checkpointed: The last turn of the run that has one.
@@ -213,6 +214,7 @@ class State(Fact, frozen=True, gc=False):
     calls: tuple[CallState, ...] = ()
     context: tuple[str, ...] = ()
     executed: Log[str] = Log()
+    options: RunStarted | None = None
     outputs: Log[Whole] = Log()
     checkpoints: Log[Moment] = Log()
     checkpointed: int = 0

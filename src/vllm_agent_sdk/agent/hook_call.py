@@ -14,7 +14,7 @@ from vllm_agent_sdk.types.hooks import HOOK_OUTPUTS, Block, HookEvent, HookOutpu
 from vllm_agent_sdk.types.hooks import Stop as StopOutput
 from vllm_agent_sdk.types.results import ErrorInfo
 
-__all__ = ["run_hook"]
+__all__ = ["hook_gone", "run_hook"]
 
 _log = logging.getLogger("vllm_agent_sdk.hooks")
 
@@ -48,6 +48,12 @@ async def run_hook(
     except HookError as error:
         _log.debug("%s", error, exc_info=error.__cause__)
         return _failed(spec, event.event, error)
+
+
+def hook_gone(spec: HookSpec) -> tuple[tuple[HookOutput, ...], ErrorInfo | None]:
+    """Give what comes of a hook that the agent had when the run began, and has no more."""
+    error = HookError(f"Hook {spec.name} at {spec.event} is not among the agent's hooks any more.")
+    return _failed(spec, spec.event, error.with_facts(hook=spec.name, event=spec.event))
 
 
 async def _answer(matcher: Matcher, spec: HookSpec, event: HookEvent) -> Any:

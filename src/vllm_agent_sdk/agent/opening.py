@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_agent_sdk._core.questions import QUESTION_TOOL
+from vllm_agent_sdk._core.run_state import State
 from vllm_agent_sdk.agent.background import Background
 from vllm_agent_sdk.agent.mode import Choice, Learnt, choose_mode
 from vllm_agent_sdk.agent.model_port import endpoint_of
@@ -15,11 +16,13 @@ from vllm_agent_sdk.agent.toolset import Offered
 from vllm_agent_sdk.agent.world import World
 from vllm_agent_sdk.errors import UsageError, VLLMError
 from vllm_agent_sdk.sessions.store import EventLog, MemoryLog
+from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.events import (
     MessageAdded,
     ModelEnded,
     Notice,
     RunStarted,
+    SettingsChanged,
     StoredEvent,
     TurnStarted,
 )
@@ -31,6 +34,12 @@ from vllm_agent_sdk.types.tools import ToolSpec
 if TYPE_CHECKING:
     from vllm_agent_sdk.agent.definition import Agent
     from vllm_agent_sdk.agent.driver import Driver
+
+#: What of a run's beginning are options of its agent.
+_OPTIONS = (
+    "instructions", "limits", "sampling", "tool_choice", "examples", "fallback_model", "output",
+    "permissions", "hooks", "context", "prices", "checkpoints",
+)  # fmt: skip
 
 __all__ = ["begun", "make_world", "opening", "run_started", "specs"]
 
@@ -61,6 +70,7 @@ def make_world(
         agent_id=agent.name or "main",
         session_id=session_id,
         hooks=standing.hooks,
+        hook_specs=standing.hook_specs,
         can_use_tool=agent.permissions.can_use_tool,
         ask_user=agent.ask_user,
         output=agent.output_type,
@@ -202,3 +212,29 @@ def run_started(
         if agent.checkpoints is None or world.files is None
         else agent.checkpoints.when,
     )
+
+
+def other_options(agent: Agent[Any, Any], world: World, state: State) -> list[StoredEvent]:
+    """Say what an agent that takes a run up has other than the one that began it; else nothing."""
+    started = state.started
+    now = run_started(agent, world, started.model, started.tools, Choice("plain", ""), [])
+    # As they are read from a log: with lists where there were tuples.
+    old, new = (
+        {name: _codec.decode(_codec.encode(getattr(each, name))) for name in _OPTIONS}
+        for each in (started, now)
+    )
+    names = [name for name in _OPTIONS if old[name] != new[name]]
+    if now.permissions == state.permissions:  # they were changed while the run was active
+        names = [name for name in names if name != "permissions"]
+    if not names:
+        return []
+    changes = {name: getattr(now, name) for name in names}
+    return [
+        SettingsChanged(
+            what="options",
+            old={name: old[name] for name in names},
+            new={name: new[name] for name in names},
+            reason="the run goes on with other options than it began with",
+            options=_codec.replace(started, history=[], **changes),
+        )
+    ]

@@ -24,7 +24,7 @@ from vllm_agent_sdk._core.effects import (
 from vllm_agent_sdk._core.questions import parse_questions
 from vllm_agent_sdk.agent.asking import ask_permission, ask_user
 from vllm_agent_sdk.agent.context import ContextMeter, summarise
-from vllm_agent_sdk.agent.hook_call import run_hook
+from vllm_agent_sdk.agent.hook_call import hook_gone, run_hook
 from vllm_agent_sdk.agent.model_call import ModelCall
 from vllm_agent_sdk.agent.paths import outside
 from vllm_agent_sdk.agent.rewind import new_id
@@ -271,9 +271,12 @@ class Performer:
     ) -> HookRan:
         world, state = self._driver.world, self._driver.state
         spec = state.hook_spec(number)
-        outputs, error = await run_hook(
-            world.hooks[number], spec, self._hook_event(spec.event, call, text)
-        )
+        matcher = world.hook(number, spec)
+        if matcher is None:
+            outputs, error = hook_gone(spec)
+        else:
+            event = self._hook_event(spec.event, call, text)
+            outputs, error = await run_hook(matcher, spec, event)
         paths: tuple[str, ...] = ()
         for output in outputs:
             if call is not None and isinstance(output, (Rewrite, Allow)) and output.input:

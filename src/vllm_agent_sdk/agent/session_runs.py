@@ -30,6 +30,7 @@ from vllm_agent_sdk.sessions.choice import choose_store
 from vllm_agent_sdk.sessions.store import SessionLog, SessionQuery, SessionStore
 from vllm_agent_sdk.types.events import (
     HookRan,
+    RunResumed,
     StoredEvent,
     stamp,
 )
@@ -283,7 +284,14 @@ class SessionRuns(Generic[T]):
     async def _resumed(
         self, publish: Publish, *events: StoredEvent
     ) -> tuple[Driver, list[StoredEvent]]:
-        return await self._drive(publish), list(events)
+        from vllm_agent_sdk.agent.opening import other_options
+
+        driver = await self._drive(publish)
+        resumed, *answers = events
+        changes: list[StoredEvent] = []
+        if isinstance(resumed, RunResumed):
+            changes = other_options(self._agent, driver.world, self._state)
+        return driver, [resumed, *changes, *answers]
 
     async def _drive(self, publish: Publish) -> Driver:
         await self._flush()

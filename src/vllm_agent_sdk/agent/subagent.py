@@ -174,7 +174,7 @@ class _Subagent:
 def _hooks(own: Hooks, caller: Host) -> Hooks:
     """Give its own hooks, and after them its caller's of tools, which see what will really run."""
     fields = {name: getattr(own, name) for name in own.__struct_fields__}
-    for spec, matcher in zip(caller.state.started.hooks, caller.world.hooks, strict=False):
+    for spec, matcher in zip(caller.world.hook_specs, caller.world.hooks, strict=True):
         if spec.event in _OF_TOOLS:
             fields[spec.event] = (*fields[spec.event], matcher)
     return Hooks(**fields)

@@ -14,7 +14,7 @@ from vllm_agent_sdk.agent.rewind import SessionFiles
 from vllm_agent_sdk.agent.toolset import Offered
 from vllm_agent_sdk.agent.turns import TurnWriter
 from vllm_agent_sdk.sessions.store import EventLog
-from vllm_agent_sdk.types.hooks import Matcher
+from vllm_agent_sdk.types.hooks import HookSpec, Matcher
 from vllm_agent_sdk.types.permissions import CanUseTool
 from vllm_agent_sdk.types.protocols import ChatModel, Tool
 from vllm_agent_sdk.types.tools import ToolSpec
@@ -38,7 +38,8 @@ class World:
         run_id: The run's id.
         agent_id: The agent's id within the run.
         session_id: The session's id, if there is one.
-        hooks: The hooks, in the order of `RunStarted.hooks`.
+        hooks: The hooks, in the order of `hook_specs`.
+        hook_specs: What is data of them; a run that was taken up may have begun with others.
         can_use_tool: Who is asked for permission.
         ask_user: Who answers the model's questions.
         output: The type of the output; None: text.
@@ -58,6 +59,7 @@ class World:
     agent_id: str = "main"
     session_id: str | None = None
     hooks: tuple[Matcher, ...] = ()
+    hook_specs: tuple[HookSpec, ...] = ()
     can_use_tool: CanUseTool | None = None
     ask_user: Callable[..., Any] | None = None
     output: OutputType | None = None
@@ -67,3 +69,11 @@ class World:
     writer: TurnWriter = field(default_factory=TurnWriter)
     offered: tuple[Offered, ...] = ()
     specs: tuple[ToolSpec, ...] = ()
+
+    def hook(self, number: int, spec: HookSpec) -> Matcher | None:
+        """Give the hook that a run has under a number; `None` if the agent has it no more."""
+        if number < len(self.hook_specs) and self.hook_specs[number] == spec:
+            return self.hooks[number]
+        return next(
+            (m for s, m in zip(self.hook_specs, self.hooks, strict=True) if s == spec), None
+        )

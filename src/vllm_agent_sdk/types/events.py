@@ -485,6 +485,7 @@ class SettingsChanged(StoredEvent, frozen=True, tag="settings_changed"):
         new: What it is; for tools, their names.
         reason: Why.
         tools: The new tools.
+        options: What the run goes on with; `old` and `new` have what differs.
     """
 
     what: str
@@ -492,6 +493,7 @@ class SettingsChanged(StoredEvent, frozen=True, tag="settings_changed"):
     new: Any = None
     reason: str = ""
     tools: list[ToolSpec] | None = None
+    options: RunStarted | None = None
 
 
 class Interrupted(StoredEvent, frozen=True, tag="interrupted"):
