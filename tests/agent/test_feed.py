@@ -23,8 +23,8 @@ from vllm_agent_sdk import (
     ToolCallReady,
     UsageError,
 )
+from vllm_agent_sdk.agent.event_queue import QUEUE_SIZE
 from vllm_agent_sdk.agent.feed import Feeds
-from vllm_agent_sdk.agent.run import QUEUE_SIZE
 from vllm_agent_sdk.sessions import MemoryStore
 from vllm_agent_sdk.testing import Reply, Simulator
 from vllm_agent_sdk.types.messages import ToolCall

@@ -41,7 +41,7 @@ from vllm_agent_sdk import (
     query,
     tool,
 )
-from vllm_agent_sdk.agent.run import QUEUE_SIZE
+from vllm_agent_sdk.agent.event_queue import QUEUE_SIZE
 from vllm_agent_sdk.testing import Reply, Simulator
 from vllm_agent_sdk.types.events import decode_event
 from vllm_agent_sdk.types.results import ErrorInfo

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal, Self, cast
 from weakref import WeakSet
 
 from vllm_agent_sdk._core.run import evolve
 from vllm_agent_sdk._core.run_state import State
-from vllm_agent_sdk.agent.run import QUEUE_SIZE
+from vllm_agent_sdk.agent.event_queue import EventQueue
 from vllm_agent_sdk.sessions.store import SessionLog
 from vllm_agent_sdk.types.event_lines import restored
 from vllm_agent_sdk.types.events import (
-    ReasoningDelta,
     RunEnded,
     RunEvent,
     RunSuspended,
     StoredEvent,
-    TextDelta,
-    ToolCallDelta,
 )
-from vllm_agent_sdk.types.joined import joined
 
 __all__ = ["EventFeed", "Feeds"]
 
-_JOINABLE = (TextDelta, ReasoningDelta, ToolCallDelta)
 Until = Literal["run_end", "close"]
 
 
@@ -76,9 +69,7 @@ class EventFeed:
         self._after = 0 if after is None else after
         self._shown = shown
         self._until = until
-        self._events: deque[Any] = deque()
-        self._news = asyncio.Event()
-        self._over = False
+        self._queue = EventQueue()
         self._read = after is None
 
     def __aiter__(self) -> Self:
@@ -87,12 +78,9 @@ class EventFeed:
     async def __anext__(self) -> RunEvent:
         if not self._read:
             await self._read_log()
-        while not self._events:
-            if self._over:
-                raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
-        event = self._events.popleft()
+        event = await self._queue.get()
+        if event is None:
+            raise StopAsyncIteration
         if self._until == "run_end" and isinstance(event, (RunEnded, RunSuspended)):
             await self.aclose()
         return cast("RunEvent", event)
@@ -102,7 +90,7 @@ class EventFeed:
         events: list[RunEvent] = []
         async for event in self:
             events.append(event)
-            if not self._events:
+            if not self._queue:
                 break
         return events
 
@@ -110,32 +98,23 @@ class EventFeed:
         self._read = True
         kept = await self._log.read(self._after)
         if any(isinstance(event, RunEnded) and not event.result.messages for event in kept):
-            kept = _with_conversations(await self._log.read(), self._after)
-        self._events.extendleft(
-            event for event in reversed(kept) if event.seq is None or event.seq <= self._shown
-        )
+            log = await self._log.read() if self._after else kept
+            kept = _with_conversations(log, self._after)
+        self._queue.put_first(e for e in kept if e.seq is None or e.seq <= self._shown)
 
     def put(self, event: Any) -> None:
         """Take an event; a full queue joins deltas, and never drops or reorders."""
-        if self._over or (event.seq is not None and event.seq <= self._after):
-            return
-        if len(self._events) >= QUEUE_SIZE and isinstance(event, _JOINABLE):
-            both = joined(self._events[-1], event)
-            if both is not None:
-                self._events[-1] = both
-                return
-        self._events.append(event)
-        self._news.set()
+        if event.seq is None or event.seq > self._after:
+            self._queue.put(event)
 
     def end(self) -> None:
         """Say that nothing more will come."""
-        self._over = True
-        self._news.set()
+        self._queue.close()
 
     async def aclose(self) -> None:
         """Stop reading; the session goes on. Idempotent."""
         self._read = True
-        self._events.clear()
+        self._queue.rest()
         self.end()
 
 

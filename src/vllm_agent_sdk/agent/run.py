@@ -7,32 +7,24 @@ import contextlib
 import importlib
 import sys
 import warnings
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, cast
 
 from typing_extensions import TypeVar
 
+from vllm_agent_sdk.agent.event_queue import EventQueue
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.events import (
-    ReasoningDelta,
     RunEvent,
     StoredEvent,
     TextDelta,
-    ToolCallDelta,
 )
-from vllm_agent_sdk.types.joined import joined
 from vllm_agent_sdk.types.results import RunResult
 
 __all__ = ["Drives", "Run", "Start", "load"]
 
 T = TypeVar("T", default=str)
-
-#: Events that wait for the reader before deltas are joined.
-QUEUE_SIZE = 256
-_JOINABLE = (TextDelta, ReasoningDelta, ToolCallDelta)
-
 
 #: What a run needs besides its definition; a program that only uses the client never loads it.
 _MODULES = (
@@ -47,48 +39,6 @@ async def load(api: str = "chat") -> None:
     modules = (*_MODULES, *_OF_API.get(api, ()))
     if not all(module in sys.modules for module in modules):
         await asyncio.to_thread(lambda: [importlib.import_module(module) for module in modules])
-
-
-class _Queue:
-    """What the reader has not read yet. Full, it joins deltas; it never drops or reorders."""
-
-    def __init__(self) -> None:
-        self._events: deque[Any] = deque()
-        self._news = asyncio.Event()
-        self._over = False
-        self.watched = False
-
-    def put(self, event: Any) -> None:
-        """Add an event; nobody waits here, so that a slow reader stalls nothing."""
-        if not self.watched or self._over:
-            return
-        if len(self._events) >= QUEUE_SIZE and isinstance(event, _JOINABLE):
-            both = joined(self._events[-1], event)
-            if both is not None:
-                self._events[-1] = both
-                return
-        self._events.append(event)
-        self._news.set()
-
-    def close(self) -> None:
-        """Say that nothing more will come."""
-        self._over = True
-        self._news.set()
-
-    async def get(self) -> Any:
-        """Give the next event, `None` at the end."""
-        while not self._events:
-            if self._over:
-                return None
-            self._news.clear()
-            await self._news.wait()
-        return self._events.popleft()
-
-    def rest(self) -> list[Any]:
-        """Take what is there, without waiting."""
-        events = list(self._events)
-        self._events.clear()
-        return events
 
 
 class Drives(Protocol):
@@ -124,20 +74,25 @@ class _Work:
 
     def __init__(self, start: Start) -> None:
         self._start = start
-        self.queue = _Queue()
+        self.queue = EventQueue()
+        self.watched = False
         self.driver: Drives | None = None
         self.begun = self.stop_asked = False
 
     async def run(self) -> RunResult[Any]:
         self.begun = True
         try:
-            self.driver, opening = await self._start.prepare(self.queue.put)
+            self.driver, opening = await self._start.prepare(self._publish)
             if self.stop_asked:
                 self.driver.interrupt()
             return await self.driver.run(opening)
         finally:
             self.queue.close()
             await asyncio.shield(asyncio.ensure_future(self._start.close()))
+
+    def _publish(self, event: Any) -> None:
+        if self.watched:
+            self.queue.put(event)
 
 
 class Run(Generic[T]):
@@ -281,7 +236,7 @@ class Run(Generic[T]):
 
     def _watch(self) -> asyncio.Task[RunResult[Any]]:
         if self._task is None:
-            self._work.queue.watched = True
+            self._work.watched = True
         return self._begun()
 
     def _begun(self) -> asyncio.Task[RunResult[Any]]:

@@ -164,7 +164,7 @@ class Session(SessionContext[T]):
         self._opened()
         if active is not None:
             await active.interrupt()
-        elif self._state.phase not in {Phase.IDLE, Phase.DONE}:
+        elif self._in_a_run:
             await self._start(lambda publish: self._resumed(publish, Interrupted()))
 
     async def resolve(self, call_id: str, answer: Decision | dict[str, Any]) -> Run[T]:

@@ -8,23 +8,21 @@ from typing_extensions import TypeVar
 
 from vllm_agent_sdk._core.effects import compactable
 from vllm_agent_sdk._core.run import evolve
-from vllm_agent_sdk._core.run_state import Phase, State, replace
+from vllm_agent_sdk._core.run_state import State, replace
 from vllm_agent_sdk.agent.context import context_usage, learn_window, summarise
-from vllm_agent_sdk.agent.hook_call import run_hook
 from vllm_agent_sdk.agent.session_rewind import SessionRewind
-from vllm_agent_sdk.agent.session_runs import unsupported
+from vllm_agent_sdk.agent.session_runs import STILL, unsupported
 from vllm_agent_sdk.agent.turns import Traits
 from vllm_agent_sdk.agent.world import World
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import HookError, VLLMError
 from vllm_agent_sdk.types.context import CacheReport, CacheTurn, ContextUsage
-from vllm_agent_sdk.types.events import Compacted, HookRan
-from vllm_agent_sdk.types.hooks import Block, HookEvent, Stop
+from vllm_agent_sdk.types.events import Compacted
+from vllm_agent_sdk.types.hooks import Block, Stop
 
 __all__ = ["SessionContext"]
 
 T = TypeVar("T", default=str)
-_STILL = {Phase.IDLE, Phase.DONE}
 
 
 class SessionContext(SessionRewind[T]):
@@ -48,7 +46,7 @@ class SessionContext(SessionRewind[T]):
         await self._active()
         self._opened()
         async with self._standing:
-            if self._run is not None or self._state.phase not in _STILL:
+            if self._in_a_run:
                 unsupported("compact", "a run is active or unfinished; interrupt() ends it")
             await self._flush()
             state = await self._next(replace(self._state, notes=()))
@@ -122,7 +120,7 @@ class SessionContext(SessionRewind[T]):
 
     async def _next(self, state: State) -> State:
         """Give how a run begins from here; where one is active or unfinished, how it stands."""
-        if state.phase not in _STILL:
+        if state.phase not in STILL:
             return state
         from vllm_agent_sdk.agent.opening import begun
 
@@ -130,14 +128,8 @@ class SessionContext(SessionRewind[T]):
         return evolve(state, started)
 
     async def _ask_hooks(self) -> None:
-        for spec, matcher in self._agent.hooks.matchers():
-            if spec.event != "pre_compact" or not spec.matches(""):
-                continue
-            told = HookEvent(event="pre_compact", session_id=self.id, deps=self._deps)
-            outputs, error = await run_hook(matcher, spec, told)
-            ran = HookRan(hook=spec.name, event="pre_compact", outputs=outputs, error=error)
-            await self._commit(ran)
-            for output in outputs:
+        for spec, matcher in self._hooks_for("pre_compact", ""):
+            for output in (await self._run_hook(spec, matcher)).outputs:
                 if isinstance(output, (Block, Stop)):
                     raise HookError(f"{spec.name} forbids the summary: {output.reason}")
 

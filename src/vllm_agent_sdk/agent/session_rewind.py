@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import TypeVar
 
-from vllm_agent_sdk._core.run_state import Moment, Phase
+from vllm_agent_sdk._core.run_state import Moment
 from vllm_agent_sdk.agent.rewind import SessionFiles, checkpoints, found, new_id
 from vllm_agent_sdk.agent.session_runs import SessionRuns, unsupported
 from vllm_agent_sdk.errors import StoreError, UsageError
@@ -69,7 +69,7 @@ class SessionRewind(SessionRuns[T]):
             unsupported("rewind", "the agent has no checkpoints=; files=False leaves the files")
         await self._active()
         async with self._standing:
-            if self._run is not None or self._state.phase not in {Phase.IDLE, Phase.DONE}:
+            if self._in_a_run:
                 unsupported("rewind", "a run is active or unfinished; interrupt() ends it")
             to = found(self._state, checkpoint)
             return await self._rewound(
@@ -125,7 +125,7 @@ class SessionRewind(SessionRuns[T]):
         await self._active()
         back: Rewound | None = None
         if isinstance(at, (str, Checkpoint)):
-            if self._run is not None or self._state.phase not in {Phase.IDLE, Phase.DONE}:
+            if self._in_a_run:
                 unsupported("fork", "a run is active or unfinished; interrupt() ends it")
             back = Rewound(checkpoint=found(self._state, at).event.checkpoint)
         await self._flush()

@@ -34,7 +34,7 @@ from vllm_agent_sdk.types.events import (
     StoredEvent,
     stamp,
 )
-from vllm_agent_sdk.types.hooks import HookEvent
+from vllm_agent_sdk.types.hooks import HookEvent, HookSpec, Matcher
 from vllm_agent_sdk.types.messages import Message, UserMessage
 from vllm_agent_sdk.types.results import Pending
 
@@ -43,11 +43,13 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.agent.driver import Driver
     from vllm_agent_sdk.types.protocols import ChatModel
 
-__all__ = ["SessionRuns", "unsupported"]
+__all__ = ["STILL", "SessionRuns", "unsupported"]
 
 T = TypeVar("T", default=str)
 When = Literal["after", "steer", "interrupt"]
 Publish = Callable[[Any], None]
+#: The phases in which no run is active or unfinished.
+STILL = frozenset({Phase.IDLE, Phase.DONE})
 
 
 class SessionRuns(Generic[T]):
@@ -271,7 +273,7 @@ class SessionRuns(Generic[T]):
     ) -> tuple[Driver, list[StoredEvent]]:
         from vllm_agent_sdk.agent.opening import opening
 
-        if self._state.phase not in {Phase.IDLE, Phase.DONE}:
+        if self._state.phase not in STILL:
             raise UsageError(
                 "The session has an unfinished run: resume() takes it up, interrupt() ends it."
             )
@@ -323,13 +325,26 @@ class SessionRuns(Generic[T]):
         """A background task has ended while no run is active: the next one is told."""
         self._changes.append(event)
 
+    @property
+    def _in_a_run(self) -> bool:
+        """True while a run is active, or left unfinished."""
+        return self._run is not None or self._state.phase not in STILL
+
     async def _run_hooks(self, event: str, source: str) -> None:
-        for spec, matcher in self._agent.hooks.matchers():
-            if spec.event != event or not spec.matches(source):
-                continue
-            told = HookEvent(event=event, session_id=self.id, deps=self._deps)
-            outputs, error = await run_hook(matcher, spec, told)
-            await self._commit(HookRan(hook=spec.name, event=event, outputs=outputs, error=error))
+        for spec, matcher in self._hooks_for(event, source):
+            await self._run_hook(spec, matcher)
+
+    def _hooks_for(self, event: str, subject: str) -> list[tuple[HookSpec, Matcher]]:
+        hooks = self._agent.hooks.matchers()
+        return [each for each in hooks if each[0].event == event and each[0].matches(subject)]
+
+    async def _run_hook(self, spec: HookSpec, matcher: Matcher) -> HookRan:
+        """Run a hook while no run is active, and keep what it said."""
+        told = HookEvent(event=spec.event, session_id=self.id, deps=self._deps)
+        outputs, error = await run_hook(matcher, spec, told)
+        ran = HookRan(hook=spec.name, event=spec.event, outputs=outputs, error=error)
+        await self._commit(ran)
+        return ran
 
 
 _Prepare = Callable[[Publish], Awaitable[tuple["Driver", list[StoredEvent]]]]

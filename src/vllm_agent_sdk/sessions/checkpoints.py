@@ -146,10 +146,6 @@ class CheckpointFiles:
         files = self.manifest(checkpoint).files
         return [self._applied(change, files.get(change.path)) for change in changes]
 
-    def existed(self, checkpoint: str, path: str) -> bool:
-        """Tell whether there was such a file."""
-        return path in self.manifest(checkpoint).files
-
     def relative(self, path: str) -> str | None:
         """Give a path that a tool was given as it stands in manifests; `None` outside the root."""
         try:
