@@ -9,6 +9,7 @@ import pytest
 from vllm_agent_sdk import (
     Agent,
     AsyncVLLM,
+    Limits,
     ModelStarted,
     RunStarted,
     Sampling,
@@ -114,3 +115,30 @@ async def test_query_and_the_blocking_run_work_on_a_real_server(server: LiveServ
         Agent(client=server.base_url, sampling=short).run_sync, "Say hello."
     )
     assert blocking.text == said[-1].text
+
+
+@pytest.mark.server("A")
+@pytest.mark.feature("A-04")
+async def test_a_call_that_no_grammar_could_make_valid_is_not_executed(server: LiveServer) -> None:
+    paid: list[int] = []
+    # Grammars know no multiples: the amount that was asked for is a wrong argument.
+    cents = {"type": "integer", "minimum": 1, "multipleOf": 1000003}
+    schema = {"type": "object", "properties": {"cents": cents}, "required": ["cents"]}
+
+    @tool(schema=schema)
+    def pay(cents: int) -> str:
+        """Pay an amount."""
+        paid.append(cents)
+        return "paid"
+
+    agent = Agent(
+        client=server.base_url,
+        tools=[pay],
+        tool_choice="required",
+        turn_mode="guided",
+        limits=Limits(repairs=0),
+        sampling=GREEDY,
+    )
+    result = await agent.run("Pay 250 cents.")
+    assert (result.stop_reason, paid, result.tool_calls) == ("invalid_tool_call", [], {})
+    assert "is not a multiple of 1000003" in result.messages[-1].text
