@@ -149,7 +149,8 @@ def simulator() -> Iterator[str]:
 def kill_often(spec: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """Kill that often, end what is left, check everything, and give the figures."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vllm_agent_sdk.agent.driver", "vllm_agent_sdk.agent.opening"])
+    loop = [f"vllm_agent_sdk.agent.run.{name}" for name in ("driver", "opening")]
+    context.set_forkserver_preload(loop)
     pick = random.Random(seed)
     begun = time.monotonic()
     with simulator() as base_url:

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from vllm_agent_sdk.agent.query import (
         query,
     )
-    from vllm_agent_sdk.agent.run import (
+    from vllm_agent_sdk.agent.run.run import (
         Run,
     )
-    from vllm_agent_sdk.agent.session import (
+    from vllm_agent_sdk.agent.session.session import (
         Session,
     )
-    from vllm_agent_sdk.agent.tools import (
+    from vllm_agent_sdk.agent.tools.tool import (
         tool,
     )
-    from vllm_agent_sdk.agent.toolset import (
+    from vllm_agent_sdk.agent.tools.toolset import (
         Toolset,
     )
     from vllm_agent_sdk.client.streams import (
@@ -123,16 +123,16 @@ _MODULES = {
     "agent.query": (
         "query",
     ),
-    "agent.run": (
+    "agent.run.run": (
         "Run",
     ),
-    "agent.session": (
+    "agent.session.session": (
         "Session",
     ),
-    "agent.tools": (
+    "agent.tools.tool": (
         "tool",
     ),
-    "agent.toolset": (
+    "agent.tools.toolset": (
         "Toolset",
     ),
     "client.streams": (

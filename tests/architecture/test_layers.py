@@ -44,14 +44,14 @@ PUBLIC = ("errors", "types", "sessions", "testing", "local", "sync")
 SCRIPTED = tuple(
     f"agent.{name}"
     for name in (
-        "driver",
-        "mode",
-        "model_call",
-        "opening",
-        "perform",
-        "tool_call",
-        "turns",
-        "world",
+        "model.call",
+        "model.mode",
+        "model.turns",
+        "run.driver",
+        "run.opening",
+        "run.perform",
+        "run.world",
+        "tools.call",
     )
 )
 LEAVES: dict[str, tuple[str, ...]] = {
@@ -188,7 +188,7 @@ def problems_of(*texts: tuple[str, str]) -> list[str]:
         "types._codec",
         "_core.run",
         "transport.base",
-        "agent.tools",
+        "agent.tools.tool",
     ]
     names += ["client.vllm", "mcp.client", "sessions.store", "sessions.sqlite", "telemetry.otel"]
     names += ["sessions.postgres", "cli.main", "local.server", "testing.script", "_portal"]
@@ -200,11 +200,11 @@ def problems_of(*texts: tuple[str, str]) -> list[str]:
 
 
 def test_the_check_sees_an_import_of_a_higher_layer() -> None:
-    assert problems_of(("types.tools", "from vllm_agent_sdk.agent.tools import tool"))
+    assert problems_of(("types.tools", "from vllm_agent_sdk.agent.tools.tool import tool"))
     assert problems_of(("types.tools", "from ..agent import tools"))
     assert problems_of(("_core.run", "def f():\n    import vllm_agent_sdk.client.vllm"))
     assert problems_of(("client.vllm", "from vllm_agent_sdk import Agent"))
-    assert problems_of(("_core.run", "import_module('vllm_agent_sdk.agent.tools')"))
+    assert problems_of(("_core.run", "import_module('vllm_agent_sdk.agent.tools.tool')"))
     assert not problems_of(("agent.tools", "from vllm_agent_sdk.types.tools import ToolSpec"))
 
 
@@ -216,7 +216,7 @@ def test_the_check_sees_an_import_of_a_sibling() -> None:
 
 def test_the_check_counts_imports_for_annotations() -> None:
     guard = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
-    assert problems_of(("_core.run", f"{guard}from vllm_agent_sdk.agent.tools import x"))
+    assert problems_of(("_core.run", f"{guard}from vllm_agent_sdk.agent.tools.tool import x"))
     assert not problems_of(("errors", f"{guard}from vllm_agent_sdk.types.tools import x"))
 
 
@@ -230,7 +230,7 @@ def test_the_check_sees_what_must_be_imported_inside_a_function() -> None:
 
 
 def test_the_check_keeps_leaves_to_the_public_api() -> None:
-    assert problems_of(("cli.main", "from vllm_agent_sdk.agent.tools import tool"))
+    assert problems_of(("cli.main", "from vllm_agent_sdk.agent.tools.tool import tool"))
     assert problems_of(("cli.main", "from vllm_agent_sdk.types._codec import decode"))
     assert problems_of(("local.server", "from vllm_agent_sdk.testing import Simulator"))
     assert problems_of(("local.server", "from vllm_agent_sdk._core.run import x"))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, overload
 from typing_extensions import TypeForm, TypeVar
 
 from vllm_agent_sdk.agent.definition_check import check, check_changes, checked_history
-from vllm_agent_sdk.agent.mode import Learnt
-from vllm_agent_sdk.agent.model_port import is_address
-from vllm_agent_sdk.agent.prompts import PromptRuns, Prompts
-from vllm_agent_sdk.agent.run import Run, Start, load
-from vllm_agent_sdk.agent.toolset import Offered, Toolset, given_tools
+from vllm_agent_sdk.agent.model.mode import Learnt
+from vllm_agent_sdk.agent.model.port import is_address
+from vllm_agent_sdk.agent.run.run import Run, Start, load
+from vllm_agent_sdk.agent.session.prompts import PromptRuns, Prompts
+from vllm_agent_sdk.agent.tools.toolset import Offered, Toolset, given_tools
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.checkpoints import Checkpoints
@@ -33,11 +33,11 @@ from vllm_agent_sdk.types.results import RunResult
 
 if TYPE_CHECKING:
     from vllm_agent_sdk._core.output import OutputType
-    from vllm_agent_sdk.agent.blocking import BlockingRun
-    from vllm_agent_sdk.agent.blocking_session import BlockingSession
-    from vllm_agent_sdk.agent.driver import Driver
-    from vllm_agent_sdk.agent.session import Session
-    from vllm_agent_sdk.agent.tool_function import FunctionTool
+    from vllm_agent_sdk.agent.run.blocking import BlockingRun
+    from vllm_agent_sdk.agent.run.driver import Driver
+    from vllm_agent_sdk.agent.session.blocking import BlockingSession
+    from vllm_agent_sdk.agent.session.session import Session
+    from vllm_agent_sdk.agent.tools.function import FunctionTool
     from vllm_agent_sdk.sessions.store import SessionStore
     from vllm_agent_sdk.types.events import StoredEvent
 
@@ -158,7 +158,7 @@ class Agent(Generic[Deps, T]):
         Raises:
             UsageError: There is no name, or it cannot be a tool's.
         """
-        from vllm_agent_sdk.agent.subagent import agent_tool
+        from vllm_agent_sdk.agent.tools.subagent import agent_tool
 
         return agent_tool(self, name, description, background)
 
@@ -243,7 +243,7 @@ class Agent(Generic[Deps, T]):
             UsageError: The call cannot work as it is; or `client=` is an `AsyncVLLM`, which belongs
                 to a loop of yours.
         """
-        from vllm_agent_sdk.agent.blocking import BlockingRun
+        from vllm_agent_sdk.agent.run.blocking import BlockingRun
 
         return BlockingRun(self._blocking("run_sync", "run")._begin(prompt, history, deps)).wait()
 
@@ -265,7 +265,7 @@ class Agent(Generic[Deps, T]):
         Raises:
             UsageError: As `run_sync` has it.
         """
-        from vllm_agent_sdk.agent.blocking import BlockingRun
+        from vllm_agent_sdk.agent.run.blocking import BlockingRun
 
         return BlockingRun(self._blocking("stream_sync", "stream")._begin(prompt, history, deps))
 
@@ -294,7 +294,7 @@ class Agent(Generic[Deps, T]):
             UsageError: The options cannot work together. Entering it raises
                 `SessionNotFoundError` and `SessionLockedError`.
         """
-        from vllm_agent_sdk.agent.session import Session
+        from vllm_agent_sdk.agent.session.session import Session
 
         return Session(
             self, id, store=store, create=create, latest=latest, deps=deps, on_unknown=on_unknown
@@ -314,7 +314,7 @@ class Agent(Generic[Deps, T]):
 
         It takes what `session` takes, and raises what that and `run_sync` do.
         """
-        from vllm_agent_sdk.agent.blocking_session import BlockingSession
+        from vllm_agent_sdk.agent.session.blocking import BlockingSession
 
         session = self._blocking("session_sync", "session").session
         return BlockingSession(
@@ -345,8 +345,8 @@ class Agent(Generic[Deps, T]):
 
         async def prepare(publish: Callable[[Any], None]) -> tuple[Driver, list[StoredEvent]]:
             await load(self.api)
-            from vllm_agent_sdk.agent.driver import Driver
-            from vllm_agent_sdk.agent.opening import make_world, opening
+            from vllm_agent_sdk.agent.run.driver import Driver
+            from vllm_agent_sdk.agent.run.opening import make_world, opening
 
             client = await self.opened(stack)
             world = make_world(self, client, deps=deps, learnt=self._own.learnt)

@@ -8,14 +8,14 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from vllm_agent_sdk.agent.definition import Agent
-from vllm_agent_sdk.agent.prompts import Prompts
+from vllm_agent_sdk.agent.session.prompts import Prompts
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.events import MessageAdded, ModelEnded, RunEnded, TextDelta, ToolEnded
 from vllm_agent_sdk.types.messages import Message, Prompt
 from vllm_agent_sdk.types.results import RunResult
 
 if TYPE_CHECKING:
-    from vllm_agent_sdk.agent.run import Run
+    from vllm_agent_sdk.agent.run.run import Run
 
 __all__ = ["query"]
 

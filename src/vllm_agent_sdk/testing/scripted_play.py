@@ -11,13 +11,13 @@ from vllm_agent_sdk._core.effects import CallModel, Compact, Effect, RunTool, ef
 from vllm_agent_sdk._core.outcome import outcome
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL, Phase, State
 from vllm_agent_sdk._core.schema_check import load
-from vllm_agent_sdk.agent.driver import Driver
-from vllm_agent_sdk.agent.mode import Choice, Learnt
-from vllm_agent_sdk.agent.model_call import with_unique_ids
-from vllm_agent_sdk.agent.opening import make_world, run_started, specs
-from vllm_agent_sdk.agent.perform import Performer
-from vllm_agent_sdk.agent.tool_call import coerced_calls
-from vllm_agent_sdk.agent.world import World
+from vllm_agent_sdk.agent.model.call import with_unique_ids
+from vllm_agent_sdk.agent.model.mode import Choice, Learnt
+from vllm_agent_sdk.agent.run.driver import Driver
+from vllm_agent_sdk.agent.run.opening import make_world, run_started, specs
+from vllm_agent_sdk.agent.run.perform import Performer
+from vllm_agent_sdk.agent.run.world import World
+from vllm_agent_sdk.agent.tools.call import coerced_calls
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.testing.scripted_answers import Answers, changed
 from vllm_agent_sdk.types import _codec

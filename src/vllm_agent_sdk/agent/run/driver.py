@@ -1,0 +1,311 @@
+"""The one loop that performs a run's effects.
+
+```text
+for e in effects(state):
+    if e has side effects: append its Started event and wait until it is durable
+    start(e)
+cancel what is in flight and no longer in effects(state)
+event = await inbox; append(event); state = evolve(state, event); publish(event)
+```
+
+1. Nothing is shown to anyone before it is durable; no tool starts before its `ToolStarted` is.
+2. An effect that is no longer wanted is cancelled; whatever it still says is not heard.
+3. Every task is owned by the driver and has ended when `run` returns or is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vllm_agent_sdk._core.effects import Effect, effects
+from vllm_agent_sdk._core.outcome import outcome
+from vllm_agent_sdk._core.run import evolve
+from vllm_agent_sdk._core.run_state import IllegalTransitionError, Phase, State
+from vllm_agent_sdk.agent.model.call import ModelCall
+from vllm_agent_sdk.agent.run.perform import Performer
+from vllm_agent_sdk.agent.run.world import World
+from vllm_agent_sdk.errors import UsageError, VLLMError
+from vllm_agent_sdk.types.events import (
+    Interrupted,
+    ModelEnded,
+    Notice,
+    RunEnded,
+    RunSuspended,
+    StoredEvent,
+    stamp,
+)
+from vllm_agent_sdk.types.results import ErrorInfo, RunResult
+
+__all__ = ["Driver", "World"]
+
+#: Seconds that cancelled work is waited for; a stubborn tool is left to its thread.
+_CANCEL_S = 1.0
+
+
+@dataclass(slots=True)
+class _Flight:
+    """An effect under way."""
+
+    task: asyncio.Task[None]
+    model: ModelCall | None = field(default=None)
+
+
+@dataclass(slots=True)
+class _Told:
+    """An event from outside, and who waits for it to be kept."""
+
+    event: StoredEvent
+    kept: asyncio.Future[None] | None = None
+
+
+#: What is said to a run: how an effect ended, what came from outside, or a bug.
+_Said = tuple[str, StoredEvent] | _Told | BaseException
+_STILL = frozenset({Phase.DONE, Phase.SUSPENDED})
+
+
+class Driver:
+    """Runs one run.
+
+    Args:
+        world: What it acts on.
+        publish: Gets every event: deltas as they come, all others once they are durable.
+        state: Where a session stands; unset for a run of its own.
+        seq: How many events its log has.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        publish: Callable[[Any], None],
+        state: State | None = None,
+        seq: int = 0,
+    ) -> None:
+        self.world = world
+        self.state = State() if state is None else state
+        self.seq = seq
+        self.ids = world.writer.call_ids(self.state.history)
+        self._publish = publish
+        self._performer = Performer(self)
+        self._inbox: deque[_Said] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._flights: dict[str, _Flight] = {}
+        self._errors: list[VLLMError] = []
+        self._begun = 0.0
+        self._over = False
+        self._misuse: UsageError | None = None
+        self._result: RunResult[Any] = RunResult()
+
+    # ── what others may ask of a run ─────────────────────────────────────────────────────────────
+
+    @property
+    def over(self) -> bool:
+        """Nothing is heard any more."""
+        return self._over
+
+    def interrupt(self, by: str = "user") -> None:
+        """Ask the run to end; nothing happens if it has ended."""
+        self._say(_Told(Interrupted(by=by)))
+
+    def tell(self, event: StoredEvent) -> asyncio.Future[None]:
+        """Give the run an event from outside; the future ends when it is kept.
+
+        It raises `IllegalTransitionError` where the run has no place for it any more.
+        """
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._over:
+            kept.set_exception(IllegalTransitionError("The run has ended"))
+        else:
+            self._say(_Told(event, kept))
+        return kept
+
+    def failed(self, error: VLLMError) -> ErrorInfo:
+        """Remember an exception for the result; give what is stored of it."""
+        self._errors.append(error)
+        return ErrorInfo.of(error)
+
+    def misused(self, error: UsageError) -> ErrorInfo:
+        """Remember the caller's mistake: it is raised once the run has ended."""
+        self._misuse = error
+        return self.failed(error)
+
+    def partial(self) -> RunResult[Any]:
+        """Give what has come so far, as the result that an interrupt would give."""
+        said = [flight.model.so_far() for flight in self._flights.values() if flight.model]
+        try:
+            state = evolve(self.state, Interrupted(partial=said[0] if said else None))
+        except IllegalTransitionError:
+            state = self.state  # nothing is under way
+        return self._outcome(state)
+
+    async def run(self, opening: Sequence[StoredEvent]) -> RunResult[Any]:
+        """Run until the run ends or stands still.
+
+        Args:
+            opening: `RunStarted` or `RunResumed`, and what else is known before the first turn;
+                kept all together.
+        """
+        loop = asyncio.get_running_loop()
+        self._begun = loop.time()
+        deadline: asyncio.TimerHandle | None = None
+        self.world.background.listen(lambda event: self._say(_Told(event)))
+        try:
+            await self.commit(*opening)
+            seconds = self.state.started.limits.max_seconds
+            if seconds is not None:
+                deadline = loop.call_later(seconds, self.interrupt, "max_seconds")
+            while self.state.phase not in _STILL:
+                await self._step()
+        finally:
+            self._over = True
+            self.world.background.listen(None)
+            if deadline is not None:
+                deadline.cancel()
+            await self._cancel(set(self._flights))
+            self.end()
+        if self._misuse is not None:
+            raise self._misuse
+        return self._result
+
+    # ── the loop ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _step(self) -> None:
+        wanted = effects(self.state)
+        if self._flights:
+            gone = self._flights.keys() - {effect.id for effect in wanted}
+            if gone:
+                await self._cancel(gone)
+        if not self._inbox:  # what was said to the run counts before it begins anything more
+            for effect in wanted:
+                if effect.id not in self._flights:
+                    await self._performer.begin(effect)
+                    return
+        said = await self._heard()
+        if isinstance(said, BaseException):
+            raise said
+        if isinstance(said, _Told):
+            await self._told(said)
+        elif self._flights.pop(said[0], None) is not None:  # else it was cancelled meanwhile
+            await self.commit(said[1])
+
+    def _say(self, said: _Said) -> None:
+        self._inbox.append(said)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _heard(self) -> _Said:
+        while not self._inbox:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._inbox.popleft()
+
+    async def _told(self, told: _Told) -> None:
+        event = told.event
+        try:
+            if isinstance(event, Interrupted):
+                event = self._with_partial(event)
+                evolve(self.state, event)
+                await self._cancel(set(self._flights))
+            await self.commit(event)
+        except IllegalTransitionError as error:
+            # It came too late; who said it is told.
+            if told.kept is not None and not told.kept.done():
+                told.kept.set_exception(error)
+            return
+        if told.kept is not None and not told.kept.done():
+            told.kept.set_result(None)
+
+    def end(self) -> None:
+        """Hear nothing any more; who said something that was not heard is told."""
+        self._over = True
+        while self._inbox:
+            said = self._inbox.popleft()
+            if isinstance(said, _Told) and said.kept is not None and not said.kept.done():
+                said.kept.set_exception(IllegalTransitionError("The run has ended"))
+
+    # ── for those who perform effects ────────────────────────────────────────────────────────────
+
+    async def commit(self, *events: StoredEvent) -> None:
+        """Evolve, append, then show: nothing illegal is kept, nothing unkept is shown."""
+        state = self.state
+        for number, event in enumerate(events, self.seq + 1):
+            stamp(event, self.world.run_id, self.world.agent_id, time.time(), number)
+            state = evolve(state, event)
+        await self.world.log.append(*events)
+        self.state, self.seq = state, self.seq + len(events)
+        for event in events:
+            if isinstance(event, ModelEnded) and event.message is not None:
+                self.ids.update(call.id for call in event.message.tool_calls)
+            self._publish(event)
+        for event in events:
+            if isinstance(event, (Notice, RunSuspended)):
+                await self._performer.notify(event)
+
+    def delta(self, event: Any) -> None:
+        """Show what is not kept."""
+        stamp(event, self.world.run_id, self.world.agent_id, time.time())
+        self._publish(event)
+
+    def publish(self, event: Any) -> None:
+        """Show an event of another run (a subagent's) as it is."""
+        self._publish(event)
+
+    def start(
+        self, effect: Effect, work: Coroutine[Any, Any, StoredEvent], model: ModelCall | None = None
+    ) -> None:
+        """Begin the work of an effect; what it gives is the event that ends it."""
+
+        async def perform() -> None:
+            event = await work
+            self._say((effect.id, event))
+
+        task = asyncio.create_task(perform(), name=effect.id)
+        task.add_done_callback(self._broken)
+        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
+        self._flights[effect.id] = _Flight(task, model)
+
+    async def suspend(self) -> None:
+        """Stand still until what is waited for comes."""
+        waiting = self._outcome().pending
+        await self.commit(RunSuspended(waiting=waiting))
+        self._result = self._outcome()
+
+    async def finish(self) -> None:
+        """End the run."""
+        result = self._outcome()
+        for error in self._errors:
+            # The live exception has what its record cannot hold (causes, partial replies).
+            if ErrorInfo.of(error) == result.error_info:
+                vars(result)["_error"] = error
+        await self.commit(RunEnded(result=result))
+        self._result = result
+
+    def _outcome(self, state: State | None = None) -> RunResult[Any]:
+        duration = asyncio.get_running_loop().time() - self._begun
+        result = outcome(state or self.state, run_id=self.world.run_id, duration_s=duration)
+        output = self.world.output
+        if output is not None and result.stop_reason == "end_turn":
+            vars(result)["_output"] = output.value_of_json(bytes(result.output_json))
+        return result
+
+    def _broken(self, task: asyncio.Task[None]) -> None:
+        """A bug inside an effect is raised by `run`, instead of a wait for ever."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._say(error)
+
+    async def _cancel(self, ids: set[str]) -> None:
+        tasks = [flight.task for key in ids if (flight := self._flights.pop(key, None)) is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.shield(asyncio.wait(tasks, timeout=_CANCEL_S))
+
+    def _with_partial(self, event: Interrupted) -> Interrupted:
+        for flight in self._flights.values():
+            if flight.model is not None:
+                return Interrupted(by=event.by, partial=flight.model.partial())
+        return event

@@ -1,0 +1,1 @@
+"""Conversations of several runs: opened, steered, watched, rewound, closed."""
