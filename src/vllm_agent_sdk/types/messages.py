@@ -6,9 +6,7 @@ JSON both ways (`role` tells messages apart, `type` blocks), and compare by valu
 
 from __future__ import annotations
 
-import base64
 import os
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
@@ -89,14 +87,17 @@ class MediaBlock(_Block, frozen=True):
             )
         if not data:
             raise UsageError(f"{cls.__name__}.from_bytes was given no data.")
+        import base64
+
         return cls(url=f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}")
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file; its type follows from its name. Raises `UsageError` if it cannot be read."""
-        file = Path(path)
         import mimetypes  # reads the system's tables
+        from pathlib import Path
 
+        file = Path(path)
         media_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         try:
             data = file.read_bytes()

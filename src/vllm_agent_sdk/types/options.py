@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Literal
 
 from vllm_agent_sdk.errors import UsageError
@@ -220,7 +219,7 @@ class HTTPOptions(Record, frozen=True):
 def _there(name: str, path: FilePath) -> None:
     if not isinstance(path, (str, os.PathLike)):
         raise UsageError(f"HTTPOptions({name}=…) takes a path, not {type(path).__name__}.")
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise UsageError(f"HTTPOptions({name}=…): there is no {os.fspath(path)!r}.")
 
 

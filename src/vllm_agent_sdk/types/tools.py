@@ -11,9 +11,12 @@ from typing_extensions import TypeVar
 
 from vllm_agent_sdk.types.messages import ContentBlock, ToolCall
 
-__all__ = ["RunContext", "ToolOutput", "ToolSpec"]
+__all__ = ["TOOL_NAME", "RunContext", "ToolOutput", "ToolSpec"]
 
 Deps = TypeVar("Deps", default=None)
+
+#: What a tool can be called.
+TOOL_NAME = r"[A-Za-z0-9_-]{1,64}"
 
 
 class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 import pytest
 
-from vllm_agent_sdk.agent.tools.tool import FunctionTool, tool
+from vllm_agent_sdk.agent.tools.function import FunctionTool
+from vllm_agent_sdk.agent.tools.tool import tool
 from vllm_agent_sdk.agent.tools.toolset import check_tools
 from vllm_agent_sdk.errors import SchemaError, UsageError
 from vllm_agent_sdk.types.messages import ToolCall

@@ -32,7 +32,7 @@ from vllm_agent_sdk.agent.run.rewind import new_id
 from vllm_agent_sdk.agent.tools.call import coerced_calls, run_tool
 from vllm_agent_sdk.agent.tools.function import running_loop
 from vllm_agent_sdk.agent.tools.subagent_host import Host
-from vllm_agent_sdk.agent.tools.toolset import hidden
+from vllm_agent_sdk.agent.tools.visible import hidden
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.events import (
     HookRan,

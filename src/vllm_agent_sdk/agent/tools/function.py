@@ -19,7 +19,6 @@ from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
 
 __all__ = [
     "MOST_LEFT",
-    "NAME",
     "FunctionTool",
     "in_thread",
     "is_async",
@@ -32,9 +31,6 @@ _log = logging.getLogger("vllm_agent_sdk.tools")
 Deps = TypeVar("Deps")
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: What a tool can be called.
-NAME = r"[A-Za-z0-9_-]{1,64}"
 
 #: How many threads of interrupted or late calls may go on before no sync tool is run any more.
 MOST_LEFT = 64

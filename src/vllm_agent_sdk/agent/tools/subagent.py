@@ -8,7 +8,7 @@ import re
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from vllm_agent_sdk.agent.tools.function import NAME, FunctionTool, running_loop
+from vllm_agent_sdk.agent.tools.function import FunctionTool, running_loop
 from vllm_agent_sdk.agent.tools.results import NO_OUTPUT, error_text, failure
 from vllm_agent_sdk.agent.tools.subagent_host import Host
 from vllm_agent_sdk.agent.tools.tool import tool
@@ -26,7 +26,7 @@ from vllm_agent_sdk.types.hooks import Hooks
 from vllm_agent_sdk.types.messages import UserMessage
 from vllm_agent_sdk.types.permissions import Permissions
 from vllm_agent_sdk.types.results import RunResult
-from vllm_agent_sdk.types.tools import RunContext, ToolOutput
+from vllm_agent_sdk.types.tools import TOOL_NAME, RunContext, ToolOutput
 
 if TYPE_CHECKING:
     from vllm_agent_sdk.agent.definition import Agent
@@ -60,7 +60,7 @@ def agent_tool(
         UsageError: There is no name, or it cannot be a tool's.
     """
     called = agent.name if name is None else name
-    if called is None or not re.fullmatch(NAME, called):
+    if called is None or not re.fullmatch(TOOL_NAME, called):
         raise UsageError(
             f"as_tool() needs a name that a tool can have, not {called!r}: 1 to 64 of A-Z a-z 0-9 "
             '_ -. Give as_tool(name="…"), or the agent a name.'

@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vllm_agent_sdk.agent.run.guarded import called, time_limit
-from vllm_agent_sdk.agent.tools.function import NAME
-from vllm_agent_sdk.agent.tools.results import error_text
 from vllm_agent_sdk.errors import SchemaError, UsageError
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.protocols import Tool
-from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
+from vllm_agent_sdk.types.tools import TOOL_NAME, RunContext, ToolOutput, ToolSpec
 
-__all__ = ["Offered", "Toolset", "check_tools", "given_tools", "hidden", "offered_tools"]
+__all__ = ["Offered", "Toolset", "check_tools", "given_tools", "offered_tools"]
 
 
 @dataclass(frozen=True, init=False)
@@ -90,7 +87,7 @@ def offered_tools(tools: Iterable[Any]) -> dict[str, Offered]:
     for index, item in enumerate(tools):
         for each in _each(index, item):
             name = each.tool.spec.name
-            if not re.fullmatch(NAME, name):
+            if not re.fullmatch(TOOL_NAME, name):
                 raise UsageError(
                     f"{name!r} cannot be a tool's name: 1 to 64 of A-Z a-z 0-9 _ - are allowed."
                 )
@@ -134,6 +131,8 @@ def _each(index: int, item: Any) -> list[Offered]:
         is_tool = isinstance(item, Tool) and not isinstance(item, type)
         spec: object = item.spec if is_tool else None
     except Exception as error:
+        from vllm_agent_sdk.agent.tools.results import error_text
+
         raise UsageError(f"The spec of tools[{index}] fails: {error_text(error)}") from error
     if not is_tool:
         shown = getattr(item, "__qualname__", None) or repr(item)
@@ -191,61 +190,3 @@ class _Renamed:
 
     def __repr__(self) -> str:
         return f"<{self._tool!r} as {self._spec.name}>"
-
-
-# ── from turn to turn ────────────────────────────────────────────────────────────────────────────
-
-
-async def hidden(
-    tools: Iterable[Offered], ctx: RunContext[Any], limit: float | None
-) -> tuple[set[str], list[str]]:
-    """Ask the toolsets, each once, what the model is not to have in the coming turn.
-
-    Args:
-        tools: The tools.
-        ctx: Given to `visible`.
-        limit: Seconds that each may take, or `None`.
-
-    Returns:
-        The names of the hidden tools, and what went wrong: such a set is hidden.
-    """
-    answers: dict[int, Any] = {}
-    wrong: list[str] = []
-    away: set[str] = set()
-    for each in tools:
-        for toolset, name in each.conditions:
-            if id(toolset) not in answers:
-                try:
-                    answers[id(toolset)] = await _answer(toolset, ctx, limit)
-                except Exception as error:  # noqa: BLE001 - what a callback raises ends no run
-                    answers[id(toolset)] = False
-                    wrong.append(_problem(toolset, error))
-            answer = answers[id(toolset)]
-            if answer is False or (answer is not True and name not in answer):
-                away.add(each.tool.spec.name)
-    return away, wrong
-
-
-async def _answer(
-    toolset: Toolset, ctx: RunContext[Any], limit: float | None
-) -> bool | frozenset[str]:
-    visible = toolset.visible
-    if visible is None:
-        return True
-    async with time_limit(limit):
-        answer = await called(visible, ctx, name="visible")
-    if isinstance(answer, bool):
-        return answer
-    if isinstance(answer, str) or not isinstance(answer, Iterable):
-        raise UsageError(f"visible() gave {answer!r:.80}; it gives True, False or names of tools.")
-    names = frozenset(answer)
-    known = offered_tools(toolset.tools)
-    if unknown := sorted(str(name) for name in names if name not in known):
-        raise UsageError(f"visible() gave {unknown[0]!r}; the tools are {', '.join(known)}.")
-    return names
-
-
-def _problem(toolset: Toolset, error: Exception) -> str:
-    names = ", ".join(check_tools([toolset]))
-    text = error_text(error).encode("utf-8", "replace").decode()
-    return f"visible() of the toolset with {names} failed, so it is hidden this turn: {text}"
