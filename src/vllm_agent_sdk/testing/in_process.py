@@ -104,7 +104,7 @@ class _Stream:
     def headers(self) -> Mapping[str, str]:
         """The reply's headers, their names in lower case."""
         assert self._answer is not None
-        return dict(self._answer.head)
+        return {name.lower(): value for name, value in self._answer.head}
 
     async def receive(self) -> bytes:
         """Give the next piece of the body, `b""` at its end."""

@@ -1,7 +1,9 @@
 """The seam to the network: what a transport is asked for, and what it gives.
 
-A transport moves bytes and knows nothing of what they mean: no retries, no decoding, no status that
-is an error. Its only failures are `ConnectError`, `ConnectTimeoutError` and `TransportError`.
+A transport moves bytes and knows nothing of what they mean: no retries, no redirects, no cookies,
+no decoding but of the content coding that it asked for itself, no status that is an error. Its only
+failures are `ConnectError`, `ConnectTimeoutError` and `TransportError`.
+`vllm_agent_sdk.testing.transport_contract` checks one of your own.
 """
 
 from __future__ import annotations
@@ -86,11 +88,13 @@ class Transport(Protocol):
         Cancelling closes the socket, so that the server stops working on it.
 
         Raises:
-            ConnectError: No connection could be made.
+            ConnectError: No connection could be made, or the transport is closed: the server has
+                nothing of the request.
             ConnectTimeoutError: Not within `request.connect_timeout`.
-            TransportError: The connection was lost before the head had come.
+            TransportError: The connection was lost before the head had come; `reused` says that it
+                was one of an earlier request.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close all connections. Idempotent."""
+        """Close all connections; a `receive` that waits raises `TransportError`. Idempotent."""

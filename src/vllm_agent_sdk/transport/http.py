@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import os
 import ssl
+import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -47,6 +49,8 @@ class _Attempt:
 #: The request that this task sends.
 _attempt: ContextVar[_Attempt] = ContextVar("attempt")
 _LOST = "The connection was lost before the reply was complete"
+#: Bytes of a body from which on it is written in parts, which lets the loop go on between them.
+_LARGE = 1 << 20
 _NAMELESS = "A server that demands a certificate ends TLS so; HTTPOptions(client_cert=…) gives it."
 
 
@@ -89,7 +93,7 @@ class _Way(Fact, frozen=True):
 class _Stream:
     """A reply being read (`ByteStream`)."""
 
-    __slots__ = ("_error", "_response", "_url")
+    __slots__ = ("__weakref__", "_error", "_response", "_url")
 
     def __init__(self, response: aiohttp.ClientResponse, url: str) -> None:
         self._response = response
@@ -161,9 +165,12 @@ class AiohttpTransport:
         self._socket = options.unix_socket
         self._has_cert = options.client_cert is not None
         self._ways: dict[str, _Way] = {}
+        self._streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
 
     async def send(self, request: Request) -> _Stream:
         """Send a request and wait for the reply's head."""
+        if self._session.closed:
+            raise ConnectError("The transport is closed.")
         way = self._way(request.url)
         headers, proxy_headers = request.headers, None
         if way.authorization is not None:
@@ -172,13 +179,14 @@ class AiohttpTransport:
                 proxy_headers = told  # with CONNECT; the server must not see it
             else:
                 headers = {**headers, **told}
+        body = request.body
         attempt = _Attempt(request)
         _attempt.set(attempt)
         try:
             response = await self._session.request(
                 request.method,
                 way.url,
-                data=request.body,
+                data=body if body is None or len(body) <= _LARGE else io.BytesIO(body),
                 headers=headers,
                 proxy=way.proxy,
                 proxy_headers=proxy_headers,
@@ -193,11 +201,16 @@ class AiohttpTransport:
             if not isinstance(cause, aiohttp.ClientResponseError):
                 raise failure from cause
         else:
-            return _Stream(response, request.url)
+            stream = _Stream(response, request.url)
+            self._streams.add(stream)
+            return stream
         raise failure  # its cause would show the request's headers, the key among them
 
     async def aclose(self) -> None:
         """Close all connections."""
+        for stream in list(self._streams):
+            # aiohttp closes their sockets, and leaves those who wait for them waiting.
+            stream.abort(TransportError("The transport was closed."))
         await self._session.close()
 
     def _way(self, url: str) -> _Way:
