@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from vllm_agent_sdk.errors import (
     ConnectError,
@@ -129,7 +130,7 @@ async def a_closed_stream_ends_at_the_server(make: Make) -> None:
 
 
 async def an_aborted_stream_raises_what_it_was_given(make: Make) -> None:
-    """`abort` wakes the reader with its error, which stays; and the server sees the end."""
+    """`abort` wakes the reader with its error, which stays; the server sees the end."""
     async with serving(make, stalling(b"begun")) as (server, transport):
         stream = await opened(transport, server)
         await exactly(stream, b"begun")
@@ -137,13 +138,17 @@ async def an_aborted_stream_raises_what_it_was_given(make: Make) -> None:
         await asyncio.sleep(0)
         given = ProtocolError("enough")
         stream.abort(given)
-        for receive in (lambda: reader, stream.receive):
-            error = await refused(VLLMError, receive(), "receive after abort")
-            assert error is given, (
-                f"receive after abort raised {error!r}, not what abort was given."
-            )
+        await _raises(reader, given)
+        await _raises(stream.receive(), given)
         await left_at(server, 1, "A stream that was aborted")
+        await soon(transport.aclose(), "aclose of a transport")
+        await _raises(stream.receive(), given)
         await soon(stream.aclose(), "aclose of an aborted stream")
+
+
+async def _raises(work: Awaitable[object], given: VLLMError) -> None:
+    error = await refused(VLLMError, work, "receive after abort")
+    assert error is given, f"receive after abort raised {error!r}, not what abort was given."
 
 
 async def what_was_not_read_is_no_part_of_the_next_reply(make: Make) -> None:

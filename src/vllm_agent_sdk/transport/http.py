@@ -122,8 +122,9 @@ class _Stream:
 
     def abort(self, error: VLLMError) -> None:
         """Close the socket now."""
-        self._error = error
-        self._response.content.set_exception(error)
+        if self._error is None:
+            self._error = error
+            self._response.content.set_exception(error)
         self._response.close()
 
     async def aclose(self) -> None:
