@@ -14,7 +14,6 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from vllm_agent_sdk._core import schema_refs as refs
-from vllm_agent_sdk._core.schema_values import at
 from vllm_agent_sdk.errors import SchemaError
 
 __all__ = ["Validator", "coerce", "is_loaded", "load"]
@@ -159,7 +158,7 @@ def _no_retriever(uri: str) -> Any:
 def _path(parts: list[str | int]) -> str:
     path = ""
     for part in parts:
-        path = at(path, part)
+        path = refs.at(path, part)
     return path
 
 
@@ -181,9 +180,9 @@ def _kind(error: Any) -> str:
 def _sentences(error: Any) -> list[str]:
     kind, path = _kind(error), _path(error.instance_path)
     if kind == "Required":
-        return [f"{at(path, error.kind.property)}: is required"]
+        return [f"{refs.at(path, error.kind.property)}: is required"]
     if kind == "AdditionalProperties":
-        return [f"{at(path, name)}: is not a known argument" for name in error.kind.unexpected]
+        return [f"{refs.at(path, name)}: is not a known argument" for name in error.kind.unexpected]
     if kind in ("AnyOf", "OneOfNotValid"):
         branches = _branches(error)
         near = [

@@ -6,11 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from vllm_agent_sdk._core.schema_values import at
-
 __all__ = [
-    "DEFS", "NOTES", "drop_titles", "hoist", "inline", "mapped", "mapped_at", "merge", "resolve",
-    "subschemas",
+    "DEFS", "NOTES", "at", "drop_titles", "hoist", "inline", "mapped", "mapped_at", "merge",
+    "resolve", "subschemas",
 ]  # fmt: skip
 
 Schema = dict[str, Any]
@@ -27,6 +25,13 @@ _MAP = {"$defs", "definitions", "dependentSchemas", "patternProperties", "proper
 
 #: Keywords that only describe: beside a `$ref` they may win over what they stand beside.
 NOTES = {"$comment", "default", "deprecated", "description", "examples", "readOnly", "title"}
+
+
+def at(path: str, key: object) -> str:
+    """Go one step deeper: a number is a position, text a key."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else str(key)
 
 
 def mapped(schema: Any, change: Callable[[Any], Any]) -> Any:

@@ -39,7 +39,6 @@ from vllm_agent_sdk._core.schema_shapes import (
 from vllm_agent_sdk._core.schema_values import (
     Decode,
     MismatchError,
-    at,
     decode_array,
     decode_dict,
     decode_tuple,
@@ -315,7 +314,7 @@ def _pydantic_mismatch(cause: ValueError, path: str) -> MismatchError:
     found: Any = errors() if callable(errors) else ()
     for error in found:
         for part in error.get("loc", ()):
-            path = at(path, part)
+            path = refs.at(path, part)
         return MismatchError(path, str(error.get("msg", cause)))
     return MismatchError(path, str(cause))
 

@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from vllm_agent_sdk._core.schema_refs import at
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types import _codec
 
@@ -20,7 +21,6 @@ __all__ = [
     "PLAIN",
     "Decode",
     "MismatchError",
-    "at",
     "decode_array",
     "decode_choice",
     "decode_dict",
@@ -49,13 +49,6 @@ class MismatchError(ValueError):
         self.path = path
         self.text = text
         self.choice = choice
-
-
-def at(path: str, key: object) -> str:
-    """Go one step deeper: a number is a position, text a key."""
-    if isinstance(key, int):
-        return f"{path}[{key}]"
-    return f"{path}.{key}" if path else str(key)
 
 
 def keep(value: Any, path: str) -> Any:
