@@ -22,6 +22,12 @@ async def test_an_example_of_the_guide_passes(example: str) -> None:
     tests = [names[name] for name in names if name.startswith("test_")]
     assert tests
     for test in tests:
-        answer = test()
-        if inspect.isawaitable(answer):
-            await answer
+        for arguments in _parameters(test):
+            answer = test(*arguments)
+            if inspect.isawaitable(answer):
+                await answer
+
+
+def _parameters(test: Any) -> list[tuple[Any, ...]]:
+    marks = getattr(test, "pytestmark", ())
+    return [(value,) for mark in marks for value in mark.args[1]] or [()]
