@@ -22,7 +22,7 @@ from vllm_agent_sdk import (
 from vllm_agent_sdk.testing import Reply, Simulator, chat_model_contract
 from vllm_agent_sdk.testing.chat_model_contract import CHECKS, FAILURES, Check
 
-from ..agent.stand_ins import (  # noqa: TID252 - the same stand-ins
+from ..agent.model.stand_ins import (  # noqa: TID252 - the same stand-ins
     TIMING,
     Events,
     Scripted,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, overload
 from typing_extensions import TypeForm, TypeVar
 
 from vllm_agent_sdk.agent.definition_check import check, check_changes, checked_history
+from vllm_agent_sdk.agent.model.client import is_address
 from vllm_agent_sdk.agent.model.mode import Learnt
-from vllm_agent_sdk.agent.model.port import is_address
-from vllm_agent_sdk.agent.run.run import Run, Start, load
-from vllm_agent_sdk.agent.session.prompts import PromptRuns, Prompts
+from vllm_agent_sdk.agent.run.run import Run, Start, alone
+from vllm_agent_sdk.agent.run.start import start, start_all
+from vllm_agent_sdk.agent.session.prompts import Prompts
 from vllm_agent_sdk.agent.tools.toolset import Offered, Toolset, given_tools
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import UsageError
@@ -23,7 +24,6 @@ from vllm_agent_sdk.types.hooks import Hooks
 from vllm_agent_sdk.types.messages import (
     Message,
     Prompt,
-    UserMessage,
     as_user_message,
 )
 from vllm_agent_sdk.types.options import Context, Limits, Price, Sampling, TurnMode
@@ -34,12 +34,10 @@ from vllm_agent_sdk.types.results import RunResult
 if TYPE_CHECKING:
     from vllm_agent_sdk._core.output import OutputType
     from vllm_agent_sdk.agent.run.blocking import BlockingRun
-    from vllm_agent_sdk.agent.run.driver import Driver
     from vllm_agent_sdk.agent.session.blocking import BlockingSession
     from vllm_agent_sdk.agent.session.session import Session
     from vllm_agent_sdk.agent.tools.function import FunctionTool
     from vllm_agent_sdk.sessions.store import SessionStore
-    from vllm_agent_sdk.types.events import StoredEvent
 
 __all__ = ["Agent"]
 
@@ -204,7 +202,7 @@ class Agent(Generic[Deps, T]):
         Raises:
             UsageError: The call cannot work as it is.
         """
-        return await self._begin(prompt, history, deps)
+        return await alone(self._start(prompt, history, deps))
 
     @overload
     def stream(
@@ -337,37 +335,22 @@ class Agent(Generic[Deps, T]):
         return copy
 
     def _begin(self, prompt: Prompt | Prompts, history: Iterable[Message], deps: Any) -> Run[T]:
+        return Run(self._start(prompt, history, deps))
+
+    def _start(self, prompt: Prompt | Prompts, history: Iterable[Message], deps: Any) -> Start:
         said = checked_history(history)
         if isinstance(prompt, AsyncIterable):
-            return self._begin_all(prompt, said, deps)
-        message = as_user_message(prompt)
-        stack = AsyncExitStack()
+            return start_all(self, prompt, said, deps)
+        return start(self, as_user_message(prompt), said, deps)
 
-        async def prepare(publish: Callable[[Any], None]) -> tuple[Driver, list[StoredEvent]]:
-            await load(self.api)
-            from vllm_agent_sdk.agent.run.driver import Driver
-            from vllm_agent_sdk.agent.run.opening import make_world, opening
+    @property
+    def has_client(self) -> bool:
+        """Whether a run finds a client, and need not make its own."""
+        return self._own.client is not None or not is_address(self.client)
 
-            client = await self.opened(stack)
-            world = make_world(self, client, deps=deps, learnt=self._own.learnt)
-            stack.push_async_callback(world.background.aclose)
-            driver = Driver(world, publish)
-            return driver, await opening(self, driver, message, history=said)
-
-        return Run(Start(prepare, stack.aclose))
-
-    def _begin_all(self, prompts: Prompts, history: list[Message], deps: Any) -> Run[T]:
-        stack = AsyncExitStack()
-
-        async def prepare(publish: Callable[[Any], None]) -> tuple[PromptRuns, list[StoredEvent]]:
-            agent = self._copy(client=await self.opened(stack))
-
-            async def begin(message: UserMessage, before: RunResult[Any] | None) -> Run[T]:
-                return agent._begin(message, before.messages if before else history, deps)
-
-            return PromptRuns(prompts, begin, publish), []
-
-        return Run(Start(prepare, stack.aclose))
+    def with_client(self, client: ChatModel) -> Self:
+        """Give a copy for another client."""
+        return self._copy(client=client)
 
     async def opened(self, stack: AsyncExitStack) -> ChatModel:
         """Give the client of a run; one that is opened for it is closed by the stack."""

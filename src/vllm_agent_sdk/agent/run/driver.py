@@ -18,8 +18,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from vllm_agent_sdk._core.effects import Effect, effects
@@ -52,7 +52,8 @@ class _Flight:
     """An effect under way."""
 
     task: asyncio.Task[None]
-    model: ModelCall | None = field(default=None)
+    work: Coroutine[Any, Any, StoredEvent]
+    model: ModelCall | None
 
 
 @dataclass(slots=True)
@@ -165,8 +166,9 @@ class Driver:
             self.world.background.listen(None)
             if deadline is not None:
                 deadline.cancel()
-            await self._cancel(set(self._flights))
+            await self._cancel(list(self._flights))
             self.end()
+            del self._performer  # they hold each other: nothing is left to the garbage collector
         if self._misuse is not None:
             raise self._misuse
         return self._result
@@ -209,7 +211,7 @@ class Driver:
             if isinstance(event, Interrupted):
                 event = self._with_partial(event)
                 evolve(self.state, event)
-                await self._cancel(set(self._flights))
+                await self._cancel(list(self._flights))
             await self.commit(event)
         except IllegalTransitionError as error:
             # It came too late; who said it is told.
@@ -258,15 +260,20 @@ class Driver:
         self, effect: Effect, work: Coroutine[Any, Any, StoredEvent], model: ModelCall | None = None
     ) -> None:
         """Begin the work of an effect; what it gives is the event that ends it."""
+        key = effect.id
+        task = asyncio.create_task(self._perform(key, work), name=key)
+        self._flights[key] = _Flight(task, work, model)
 
-        async def perform() -> None:
+    async def _perform(self, key: str, work: Coroutine[Any, Any, StoredEvent]) -> None:
+        try:
             event = await work
-            self._say((effect.id, event))
-
-        task = asyncio.create_task(perform(), name=effect.id)
-        task.add_done_callback(self._broken)
-        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
-        self._flights[effect.id] = _Flight(task, model)
+        except Exception as error:  # noqa: BLE001 - a bug: `run` raises it, and waits for nothing
+            self._say(error)
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._say(error)
+            raise
+        else:
+            self._say((key, event))
 
     async def suspend(self) -> None:
         """Stand still until what is waited for comes."""
@@ -292,17 +299,20 @@ class Driver:
             vars(result)["_output"] = output.value_of_json(bytes(result.output_json))
         return result
 
-    def _broken(self, task: asyncio.Task[None]) -> None:
-        """A bug inside an effect is raised by `run`, instead of a wait for ever."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._say(error)
-
-    async def _cancel(self, ids: set[str]) -> None:
-        tasks = [flight.task for key in ids if (flight := self._flights.pop(key, None)) is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.shield(asyncio.wait(tasks, timeout=_CANCEL_S))
+    async def _cancel(self, ids: Iterable[str]) -> None:
+        flights = [flight for key in ids if (flight := self._flights.pop(key, None)) is not None]
+        if not flights:
+            return
+        for flight in flights:
+            flight.task.cancel()
+        try:
+            await asyncio.shield(
+                asyncio.wait([flight.task for flight in flights], timeout=_CANCEL_S)
+            )
+        finally:
+            for flight in flights:
+                if flight.task.done():
+                    flight.work.close()  # it may have been cancelled before it began
 
     def _with_partial(self, event: Interrupted) -> Interrupted:
         for flight in self._flights.values():

@@ -22,7 +22,7 @@ from vllm_agent_sdk.types.events import (
 )
 from vllm_agent_sdk.types.results import RunResult
 
-__all__ = ["Drives", "Run", "Start", "load"]
+__all__ = ["Drives", "Run", "Start", "alone", "load"]
 
 T = TypeVar("T", default=str)
 
@@ -60,12 +60,17 @@ class Drives(Protocol):
 
 
 class Start:
-    """How a run begins and ends: what makes its driver and opening events, what is closed after."""
+    """How a run begins and ends.
+
+    Args:
+        prepare: Makes its driver and its opening events.
+        close: Closes what it owns; `None` where there is nothing to be closed.
+    """
 
     def __init__(
         self,
         prepare: Callable[[Callable[[Any], None]], Awaitable[tuple[Drives, list[StoredEvent]]]],
-        close: Callable[[], Awaitable[None]],
+        close: Callable[[], Awaitable[None] | None],
     ) -> None:
         self.prepare = prepare
         self.close = close
@@ -79,6 +84,7 @@ class _Work:
         self.queue = EventQueue()
         self.watched = False
         self.driver: Drives | None = None
+        self.result: RunResult[Any] | None = None
         self.begun = self.stop_asked = False
 
     async def run(self) -> RunResult[Any]:
@@ -87,10 +93,14 @@ class _Work:
             self.driver, opening = await self._start.prepare(self._publish)
             if self.stop_asked:
                 self.driver.interrupt()
-            return await self.driver.run(opening)
+            self.result = await self.driver.run(opening)
+            self.driver = None  # it holds this; what a cancelled run had said stays there
+            return self.result
         finally:
             self.queue.close()
-            await asyncio.shield(asyncio.ensure_future(self._start.close()))
+            closing = self._start.close()
+            if closing is not None:
+                await asyncio.shield(asyncio.ensure_future(closing))
 
     def _publish(self, event: Any) -> None:
         if self.watched:
@@ -177,10 +187,10 @@ class Run(Generic[T]):
         """What has come so far, as the result that an interrupt would give; at any time."""
         if self._task is not None and self._task.done() and not self._task.cancelled():
             return self._task.result()
-        driver = self._work.driver
-        if driver is None:
-            return RunResult(stop_reason="interrupted")
-        return driver.partial()
+        work = self._work
+        if work.driver is None:
+            return work.result or RunResult(stop_reason="interrupted")
+        return work.driver.partial()
 
     def text_deltas(self) -> RunTextDeltas:
         """Give the answer's text, piece by piece, as an async iterator."""
@@ -252,6 +262,11 @@ class Run(Generic[T]):
                 "The run belongs to another event loop, or to the process that forked."
             )
         return self._task
+
+
+def alone(start: Start) -> Awaitable[RunResult[Any]]:
+    """Run to the end in the task of the caller, who has no handle."""
+    return _Work(start).run()
 
 
 class RunTextDeltas:
