@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_agent_sdk._core.questions import QUESTION_TOOL
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL
-from vllm_agent_sdk.agent.model.port import check_client
+from vllm_agent_sdk.agent.model.client import check_client
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.hooks import Hooks
 from vllm_agent_sdk.types.messages import Message, SystemMessage
