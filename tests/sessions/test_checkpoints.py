@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -199,8 +200,28 @@ def test_the_session_as_a_whole_has_a_cap(tmp_path: Path, root: Path) -> None:
         "the session's checkpoints have 1,500 bytes",
     )
     (root / "c").write_bytes(b"c" * 500)
-    second = made(tmp_path, root, max_total_bytes=1500).take("c2").files
-    assert [bool(second[name].blob) for name in "abc"] == [True, False, True]
+    (root / "d").write_bytes(b"d")
+    opened_again = made(tmp_path, root, max_total_bytes=1500)
+    for each in (files, opened_again, opened_again):
+        later = each.take("c2").files
+        assert [bool(later[name].blob) for name in "abcd"] == [True, False, True, False]
+
+
+def test_what_is_kept_is_summed_up_once(
+    files: CheckpointFiles, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    walk = os.walk
+
+    def counted(top: str, **options: Any) -> Any:
+        looked.append(top)
+        return walk(top, **options)
+
+    monkeypatch.setattr(os, "walk", counted)
+    for number in range(3):
+        (root / "a").write_text(f"{number}")
+        files.take(f"c{number}")
+    assert [top for top in looked if top.endswith("blobs")] == [f"{files.folder}/blobs"]
 
 
 def test_equal_contents_are_kept_once(tmp_path: Path, root: Path, files: CheckpointFiles) -> None:

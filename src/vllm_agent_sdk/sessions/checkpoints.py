@@ -63,6 +63,8 @@ class CheckpointFiles:
         )
         self._rules = IgnoreRules(options.ignore)
         self._known: dict[str, _Known] = {}
+        #: Bytes of all contents that are kept; `None` until the first look.
+        self._taken: int | None = None
 
     def take(self, checkpoint: str) -> Manifest:
         """Keep all files as they are now, under an id.
@@ -72,11 +74,9 @@ class CheckpointFiles:
         """
         try:
             self._make_folders()
-            room = self._options.max_total_bytes - self._taken_bytes()
-            files: dict[str, Entry] = {}
-            for path, entry, kept in self._entries(room):
-                files[path] = entry
-                room -= kept
+            if self._taken is None:
+                self._taken = self._taken_bytes()
+            files = {path: self._kept(full, status) for path, full, status in self._below()}
             manifest = Manifest(checkpoint, self.root, time.time(), files)
             self._write(self._manifest_path(checkpoint), _codec.encode(manifest))
         except OSError as error:
@@ -167,27 +167,19 @@ class CheckpointFiles:
                 shown = path.encode("utf-8", "backslashreplace").decode()
                 yield shown, full, "its name is no UTF-8"
 
-    def _entries(self, room: int) -> Iterator[tuple[str, Entry, int]]:
-        """Keep what is there; give path, entry and the bytes that were written for it."""
-        for path, full, status in self._below():
-            if isinstance(status, str):
-                yield path, Entry(left_out=status), 0
-                continue
-            entry, written = self._kept(full, status, room)
-            room -= written
-            yield path, entry, written
-
-    def _kept(self, full: str, status: os.stat_result, room: int) -> tuple[Entry, int]:
+    def _kept(self, full: str, status: os.stat_result | str) -> Entry:
+        if isinstance(status, str):
+            return Entry(left_out=status)
         mode = stat.S_IMODE(status.st_mode)
         try:
             if stat.S_ISLNK(status.st_mode):
-                return Entry(mode=mode, link=_link(full)), 0
+                return Entry(mode=mode, link=_link(full))
             known = self._known.get(full)
             if known is not None and known.look == _look(status):
-                return Entry(mode=mode, size=status.st_size, blob=known.blob), 0
+                return Entry(mode=mode, size=status.st_size, blob=known.blob)
             if status.st_size > self._options.max_file_bytes:
                 raise _LeftOutError(f"larger than {self._options.max_file_bytes:,} bytes")
-            blob, written = self._keep_content(full, room)
+            blob = self._keep_content(full)
         except _LeftOutError as reason:
             left_out = str(reason)
         except OSError as error:
@@ -197,11 +189,12 @@ class CheckpointFiles:
         else:
             if time.time_ns() - status.st_mtime_ns > _RACY_NS:
                 self._known[full] = _Known(_look(status), blob)
-            return Entry(mode=mode, size=status.st_size, blob=blob), written
-        return Entry(mode, status.st_size, left_out=left_out, changed_ns=status.st_mtime_ns), 0
+            return Entry(mode=mode, size=status.st_size, blob=blob)
+        return Entry(mode, status.st_size, left_out=left_out, changed_ns=status.st_mtime_ns)
 
-    def _keep_content(self, full: str, room: int) -> tuple[str, int]:
-        """Copy a file's content to where its hash says; give the hash and the bytes written."""
+    def _keep_content(self, full: str) -> str:
+        """Copy a file's content to where its hash says; give the hash."""
+        taken = self._taken or 0
         source = os.open(full, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
         with (
             open(source, "rb") as file,
@@ -219,18 +212,19 @@ class CheckpointFiles:
                 path = self._blob_path(digest.hexdigest())
                 if os.path.exists(path):
                     os.unlink(copy.name)
-                    return digest.hexdigest(), 0
-                if size > room:
+                    return digest.hexdigest()
+                if taken + size > self._options.max_total_bytes:
                     raise _LeftOutError(
                         f"the session's checkpoints have {self._options.max_total_bytes:,} bytes"
                     )
                 os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
                 os.replace(copy.name, path)
+                self._taken = taken + size
             except BaseException:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(copy.name)
                 raise
-        return digest.hexdigest(), size
+        return digest.hexdigest()
 
     def _taken_bytes(self) -> int:
         total = 0
