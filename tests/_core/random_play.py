@@ -23,6 +23,7 @@ from vllm_agent_sdk._core.effects import (
     compactable,
     effects,
 )
+from vllm_agent_sdk._core.log import Log
 from vllm_agent_sdk._core.run import evolve
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL, CallStatus, Phase, State
 from vllm_agent_sdk.types import _codec
@@ -451,3 +452,35 @@ def replayed(log: list[StoredEvent]) -> State:
     for event in log:
         state = evolve(state, event)
     return state
+
+
+def states_of(log: Iterable[StoredEvent]) -> list[State]:
+    """The state before a log, and after each of its events."""
+    states = [State()]
+    for event in log:
+        states.append(evolve(states[-1], event))
+    return states
+
+
+def logs_of(state: State) -> list[Log[Any]]:
+    """The logs of a state, those of its checkpoints too."""
+    fields = [getattr(state, name) for name in state.__struct_fields__]
+    histories = [moment.history for moment in state.checkpoints]
+    return [each for each in (*fields, *histories) if isinstance(each, Log)]
+
+
+def shared_by(state: State) -> list[tuple[int, list[int]]]:
+    """For each log that is not empty, which list it shares, and which objects are in it.
+
+    Lists and objects are numbered as they come.
+    """
+    lists: dict[int, int] = {}
+    objects: dict[int, int] = {}
+    return [
+        (
+            lists.setdefault(id(log.shared), len(lists)),
+            [objects.setdefault(id(each), len(objects)) for each in log.shared[: len(log)]],
+        )
+        for log in logs_of(state)
+        if len(log) and not isinstance(log.shared[0], str)  # two texts may be one object
+    ]

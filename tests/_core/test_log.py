@@ -26,6 +26,15 @@ def test_a_fork_does_not_see_the_other_branch() -> None:
     assert list(right) == [1, 3]
 
 
+def test_a_log_can_be_the_beginning_of_a_list_that_others_share() -> None:
+    whole = Log([1, 2, 3])
+    part = Log(whole.shared, 2)
+    assert (list(part), len(part)) == ([1, 2], 2)
+    assert whole.begins_with(part)
+    assert list(part.appended(9)) == [1, 2, 9]
+    assert list(whole.appended(4)) == [1, 2, 3, 4]
+
+
 def test_it_is_read_like_a_list() -> None:
     log: Log[int] = Log().appended(1, 2, 3)
     assert (len(log), log.since(1), log.since(3)) == (3, [2, 3], [])

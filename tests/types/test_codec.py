@@ -199,3 +199,51 @@ def test_unknown_keys_are_found_at_any_level_of_a_reply(extra: dict[str, int]) -
         "usage": {"prompt_tokens_details": extra},
         **extra,
     }
+
+
+# ── what we write for ourselves ──────────────────────────────────────────────────────────────────
+
+
+class Span:
+    """A type that JSON has no form for."""
+
+    def __init__(self, *ends: int) -> None:
+        self.ends = list(ends)
+
+
+class Note(msgspec.Struct):
+    span: Span
+    number: int = 0
+
+
+def ends_of(value: Any) -> list[int]:
+    if not isinstance(value, Span):
+        raise TypeError(f"no {type(value).__name__}")
+    return value.ends
+
+
+encode_own = _codec.encoder(ends_of)
+decode_own = _codec.own_decoder(Note, lambda kind, ends: kind(ends[0], ends[1]))
+
+
+@given(st.integers(0, 9), st.integers(0, 9))
+def test_types_of_ours_are_written_and_read_by_their_hooks(first: int, last: int) -> None:
+    data = encode_own(Note(Span(first, last), 3))
+    assert data == b'{"span":[%d,%d],"number":3}' % (first, last)
+    assert decode_own(data).span.ends == [first, last]
+
+
+@pytest.mark.parametrize("value", [object(), "\ud800", {"a": {1, object()}}])
+def test_what_the_hook_does_not_know_is_refused(value: Any) -> None:
+    with pytest.raises(UsageError):
+        encode_own([Span(1, 2), value])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"\xff", b'{"span": [1]}', b'{"span": 3}', b'{"span": [1, 2], "number": "3"}',
+     b'{"span": {"a": 1}}', b"[" * 100_000],
+)  # fmt: skip
+def test_what_was_not_written_so_is_a_protocol_error(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode_own(data)

@@ -19,9 +19,14 @@ class Log(Generic[T_co]):
 
     __slots__ = ("_items", "_length")
 
-    def __init__(self, items: list[T_co] | None = None) -> None:
+    def __init__(self, items: list[T_co] | None = None, length: int | None = None) -> None:
         self._items: list[T_co] = items if items is not None else []
-        self._length = len(self._items)
+        self._length = len(self._items) if length is None else length
+
+    @property
+    def shared(self) -> list[T_co]:
+        """The list that all versions share; after this one's items come those of newer ones."""
+        return self._items
 
     def appended(self, *items: T_co) -> Log[T_co]:  # type: ignore[misc]
         """Give a log that has the items too."""

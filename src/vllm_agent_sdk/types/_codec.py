@@ -32,6 +32,8 @@ __all__ = [
     "decoder",
     "encode",
     "encode_checked",
+    "encoder",
+    "own_decoder",
     "replace",
     "to_builtins",
     "unknown_keys",
@@ -56,6 +58,7 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
 
 _encoder = msgspec.json.Encoder()
 _canonical = msgspec.json.Encoder(order="sorted")
+_UNWRITABLE = (UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError)
 
 
 def encode(value: object) -> bytes:
@@ -66,15 +69,37 @@ def encode(value: object) -> bytes:
     """
     try:
         return _encoder.encode(value)
-    except UnicodeEncodeError as cause:
-        raise UsageError(
+    except _UNWRITABLE as cause:
+        raise _unwritable(cause) from cause
+
+
+def encoder(hook: Callable[[Any], Any]) -> Callable[[object], bytes]:
+    """Build an encoder of compact JSON that raises as `encode` does.
+
+    Args:
+        hook: Gives what is written in place of a value that JSON has no form for, or raises
+            `TypeError`.
+    """
+    write = msgspec.json.Encoder(enc_hook=hook).encode
+
+    def encode_hooked(value: object) -> bytes:
+        try:
+            return write(value)
+        except _UNWRITABLE as cause:
+            raise _unwritable(cause) from cause
+
+    return encode_hooked
+
+
+def _unwritable(cause: Exception) -> UsageError:
+    if isinstance(cause, UnicodeEncodeError):
+        return UsageError(
             "The text holds a lone surrogate (half of a character) at position "
             f"{cause.start}: it cannot be written as UTF-8. Decode input with errors='replace'."
-        ) from cause
-    except RecursionError as cause:
-        raise UsageError("The value is nested too deeply (or contains itself) for JSON.") from cause
-    except (TypeError, ValueError, OverflowError) as cause:
-        raise UsageError(f"The value cannot be written as JSON: {cause}.") from cause
+        )
+    if isinstance(cause, RecursionError):
+        return UsageError("The value is nested too deeply (or contains itself) for JSON.")
+    return UsageError(f"The value cannot be written as JSON: {cause}.")
 
 
 def encode_checked(value: object) -> bytes:
@@ -138,6 +163,25 @@ def decoder(type_: type[T]) -> Callable[[bytes], T]:
 
 
 _decode = msgspec.json.Decoder().decode
+
+
+def own_decoder(type_: Any, hook: Callable[[Any, Any], Any]) -> Callable[[bytes | Raw], Any]:
+    """Build a decoder of what `encoder` wrote: nothing is converted. It raises `ProtocolError`.
+
+    Args:
+        type_: What it gives.
+        hook: Makes a value of a type that JSON has no form for, given the type and what stands
+            there; it raises `ValueError`, `TypeError` or `LookupError` for what cannot.
+    """
+    read = msgspec.json.Decoder(type_, dec_hook=hook).decode
+
+    def decode_own(data: bytes | Raw) -> Any:
+        try:
+            return read(data)
+        except (msgspec.DecodeError, RecursionError, ValueError, LookupError) as cause:
+            raise ProtocolError(f"This is not what was written: {cause}.") from cause
+
+    return decode_own
 
 
 def _without_nulls(value: Any) -> Any:
