@@ -43,7 +43,8 @@ INTRODUCTION = """\
 
 Each row is a promise, and each is proven by tests that carry its id. *Where* says against what:
 `unit` needs no server, `sim` runs against the simulator of `vllm_agent_sdk.testing`, `live` against
-a real vLLM server.
+a real vLLM server. *Tests* are test functions; *live*, how many of them run on a real server. An id
+leads to the names of its tests.
 
 """
 
@@ -96,25 +97,46 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def link(test: str) -> str:
-    """A test's name, linked to its file."""
-    path, _, name = test.partition("::")
-    return f"[{path.removeprefix('tests/')}](../{path}) `{name}`"
+def counts(row: dict[str, Any], tests: list[str]) -> str:
+    """The last two cells of a row: how many tests it has, and how many of them are live."""
+    if not tests:
+        return "*later* | " if row.get("later") else "**none yet** | "
+    live = sum(test.startswith("tests/live/") for test in tests)
+    expected = "live" in row["where"] and not row.get("later")
+    return f"{len(tests)} | {live or ('**none yet**' if expected else '')}"
+
+
+def tests_by_file(tests: list[str]) -> str:
+    """The tests of a row, as a list for each file."""
+    lines: list[str] = []
+    file = ""
+    for test in tests:
+        path, _, name = test.partition("::")
+        if path != file:
+            file = path
+            lines.append(f"- [{path.removeprefix('tests/')}](../{path})\n")
+        lines.append(f"  - `{name}`\n")
+    return "".join(lines)
 
 
 def page(rows: dict[str, dict[str, Any]], tests: dict[str, list[str]]) -> str:
-    """The whole page."""
+    """The whole page: the tables, then the tests of each row."""
     promised = [id_ for id_, row in rows.items() if not row.get("later")]
     proven = [id_ for id_ in promised if tests.get(id_)]
-    parts = [INTRODUCTION, f"{len(proven)} of {len(promised)} rows have tests.\n"]
+    missing = [id_ for id_ in promised if not tests.get(id_)]
+    parts = [INTRODUCTION, f"{len(proven)} of {len(promised)} rows have tests"]
+    parts.append(f"; those without: {', '.join(missing)}.\n" if missing else ".\n")
     for letter, title in SECTIONS.items():
-        parts.append(f"\n## {title}\n\n| id | what | where | tests |\n| --- | --- | --- | --- |\n")
+        parts.append(f"\n## {title}\n\n| id | what | where | tests | live |\n")
+        parts.append("| --- | --- | --- | --: | --: |\n")
         for id_, row in rows.items():
             if id_.startswith(f"{letter}-"):
-                proofs = "<br>".join(link(test) for test in tests.get(id_, ()))
-                proofs = proofs or ("*later*" if row.get("later") else "*none yet*")
+                own = tests.get(id_, [])
+                name = f"[{id_}](#{id_.lower()})" if own else id_
                 text, where = cell(row["text"]), cell(row["where"])
-                parts.append(f"| {id_} | {text} | {where} | {proofs} |\n")
+                parts.append(f"| {name} | {text} | {where} | {counts(row, own)} |\n")
+    parts.append("\n## The tests of each row\n")
+    parts += [f"\n### {id_}\n\n{tests_by_file(tests[id_])}" for id_ in rows if id_ in tests]
     return "".join(parts)
 
 
