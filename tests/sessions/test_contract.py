@@ -15,6 +15,7 @@ from vllm_agent_sdk.sessions import (
     SessionInfo,
     SessionLog,
     SessionQuery,
+    Snapshot,
     SQLiteStore,
 )
 from vllm_agent_sdk.testing import store_contract
@@ -62,6 +63,7 @@ class BrokenLog:
     def __init__(self, inner: Any, fault: str) -> None:
         self._inner = inner
         self._fault = fault
+        self._snapshots: list[Snapshot] = []
 
     async def append(self, *events: StoredEvent) -> None:
         events_of = self._inner._session.events
@@ -83,6 +85,26 @@ class BrokenLog:
         else:
             await self._inner.append(*events)
 
+    async def snapshot(self) -> Snapshot | None:
+        if self._fault == "forgets snapshots":
+            return None
+        if self._fault == "gives the first snapshot":
+            return self._snapshots[0] if self._snapshots else None
+        return await self._inner.snapshot()
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> None:
+        session = self._inner._session
+        self._snapshots.append(snapshot)
+        if self._fault == "takes any snapshot":
+            await self._inner.append()  # which raises where it is closed
+            session.snapshot = snapshot
+        elif self._fault == "takes one of a stale writer" and session.writer is not self._inner:
+            session.snapshot = snapshot
+        else:
+            await self._inner.keep_snapshot(snapshot)
+        if self._fault == "takes it for an event":
+            session.updated_at += 1
+
     async def read(self, after: int = 0) -> Sequence[StoredEvent]:
         return await self._inner.read(after + 1 if self._fault == "reads too little" else after)
 
@@ -97,6 +119,7 @@ class BrokenStore(MemoryStore):
     def __init__(self, fault: str) -> None:
         super().__init__()
         self._fault = fault
+        self._left: dict[str, Snapshot | None] = {}
 
     async def open(self, session_id: str, *, create: bool = True) -> SessionLog:
         if self._fault == "lets two write" and session_id in self._sessions:
@@ -105,7 +128,10 @@ class BrokenStore(MemoryStore):
             create = True
         if self._fault == "takes any id":
             session_id = session_id.replace("/", "_")
-        return BrokenLog(await super().open(session_id, create=create), self._fault)
+        log = BrokenLog(await super().open(session_id, create=create), self._fault)
+        if session_id in self._left:
+            self._sessions[session_id].snapshot = self._left.pop(session_id)
+        return log
 
     async def sessions(self, query: SessionQuery) -> Sequence[SessionInfo]:
         if self._fault == "has no pages":
@@ -118,6 +144,8 @@ class BrokenStore(MemoryStore):
     async def delete(self, session_id: str) -> None:
         if self._fault == "deletes what is open" and session_id in self._sessions:
             self._sessions[session_id].writer = None
+        if self._fault == "keeps one of what is deleted" and session_id in self._sessions:
+            self._left[session_id] = self._sessions[session_id].snapshot
         await super().delete(session_id)
 
 
@@ -136,6 +164,12 @@ FAULTS = {
     "lists the oldest first": store_contract.sessions_are_listed_the_newest_first,
     "finds by case": store_contract.sessions_are_found_by_what_was_said,
     "deletes what is open": store_contract.what_is_deleted_is_gone,
+    "forgets snapshots": store_contract.a_snapshot_takes_the_place_of_the_one_before,
+    "gives the first snapshot": store_contract.a_snapshot_takes_the_place_of_the_one_before,
+    "takes it for an event": store_contract.a_snapshot_takes_the_place_of_the_one_before,
+    "takes any snapshot": store_contract.a_snapshot_is_never_newer_than_the_log,
+    "takes one of a stale writer": store_contract.only_the_writer_keeps_a_snapshot,
+    "keeps one of what is deleted": store_contract.a_snapshot_goes_with_its_session,
 }
 
 

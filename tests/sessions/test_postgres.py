@@ -18,6 +18,7 @@ from vllm_agent_sdk import SessionLockedError, StoreError, UsageError
 from vllm_agent_sdk.sessions import (
     PostgresStore,
     SessionQuery,
+    Snapshot,
     get_session_messages,
     stat_session,
 )
@@ -191,6 +192,9 @@ async def test_a_writer_that_was_taken_over_while_it_was_cut_off_can_write_no_mo
         await line.up()
         with pytest.raises(SessionLockedError, match="taken over"):
             await log.append(*notes(2, 2, "mine"))
+        with pytest.raises(SessionLockedError, match="taken over"):
+            await log.keep_snapshot(Snapshot(1, b"mine"))
+        assert await theirs.snapshot() is None
         await log.aclose()  # it does not free what is another's
         assert (await stat_session(other, "s")).holder is not None
         await theirs.append(*notes(3, 3, "theirs"))
@@ -358,14 +362,32 @@ async def test_an_older_schema_is_upgraded_and_a_newer_one_refused(
         log = await store.open("s")
         await log.append(*notes(1, 3))
         await log.aclose()
-    newer = ("0002_colours", "ALTER TABLE sessions ADD COLUMN colour text; CREATE TABLE x (y text)")
+    newer = ("0009_colours", "ALTER TABLE sessions ADD COLUMN colour text; CREATE TABLE x (y text)")
     with monkeypatch.context() as patched:
         patched.setattr(_server, "MIGRATIONS", (*_server.MIGRATIONS, newer))
         assert len(await make_postgres().read("s")) == 3
-    with pytest.raises(StoreError, match=r"newer vllm-agent-sdk.*0002_colours"):
+    with pytest.raises(StoreError, match=r"newer vllm-agent-sdk.*0009_colours"):
         await make_postgres().open("s")
     with pytest.raises(StoreError, match=r"newer vllm-agent-sdk"):
         await make_postgres().sessions(SessionQuery())
+
+
+@pytest.mark.feature("D-01")
+async def test_the_first_schema_is_upgraded_and_keeps_snapshots(
+    make_postgres: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(_server, "MIGRATIONS", _server.MIGRATIONS[:1])
+        log = await make_postgres().open("s")
+        await log.append(*notes(1, 3))
+        await log.aclose()
+    log = await make_postgres().open("s")
+    assert await log.snapshot() is None
+    await log.keep_snapshot(Snapshot(3, b"state"))
+    await log.aclose()
+    log = await make_postgres().open("s")
+    assert (await log.snapshot(), len(await log.read())) == (Snapshot(3, b"state"), 3)
+    await log.aclose()
 
 
 async def test_no_connection_stays_open_after_the_last_use(

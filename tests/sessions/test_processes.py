@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vllm_agent_sdk import SessionLockedError, StoreError
-from vllm_agent_sdk.sessions import SQLiteStore, stat_session
+from vllm_agent_sdk.sessions import Snapshot, SQLiteStore, stat_session
 from vllm_agent_sdk.types.events import Notice
 
 BEGIN = r"""
@@ -126,6 +126,9 @@ async def test_a_writer_that_was_taken_over_can_write_no_more(sqlite: SQLiteStor
         with pytest.raises(SessionLockedError, match="taken over") as caught:
             await log.append(note(2))
         assert str(process.pid) in caught.value.holder
+        with pytest.raises(SessionLockedError, match="taken over"):
+            await log.keep_snapshot(Snapshot(1, b"parent"))
+        assert await log.snapshot() is None
         await log.aclose()  # it does not free what is another's
         assert str(process.pid) in str((await stat_session(sqlite, "s")).holder)
         assert process.stdin is not None

@@ -17,6 +17,7 @@ import pytest
 from vllm_agent_sdk import SessionLockedError, StoreError, UsageError, tool
 from vllm_agent_sdk.sessions import (
     SessionQuery,
+    Snapshot,
     SQLiteStore,
     get_session_messages,
     list_sessions,
@@ -229,19 +230,38 @@ async def test_an_older_file_is_upgraded_and_a_newer_one_refused(
         log = await store.open("s")
         await log.append(*notes(1, 3))
         await log.aclose()
-    newer = ("0002_colours", "ALTER TABLE sessions ADD COLUMN colour TEXT; CREATE TABLE x (y)")
+    newer = ("0009_colours", "ALTER TABLE sessions ADD COLUMN colour TEXT; CREATE TABLE x (y)")
     with monkeypatch.context() as patched:
         patched.setattr(_schema, "MIGRATIONS", (*_schema.MIGRATIONS, newer))
         with pytest.raises(StoreError, match="older"):
             await list_sessions(SQLiteStore(f"file:{path}?mode=ro"))
         async with SQLiteStore(path) as store:
             assert len(await store.read("s")) == 3
-    with pytest.raises(StoreError, match=r"newer vllm-agent-sdk.*0002_colours"):
+    with pytest.raises(StoreError, match=r"newer vllm-agent-sdk.*0009_colours"):
         await SQLiteStore(path).open("s")
     with contextlib.closing(sqlite3.connect(path)) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM migrations")]
-        assert names == ["0000_migrations", "0001_sessions", "0002_colours"]
+        assert names == ["0000_migrations", "0001_sessions", "0002_snapshots", "0009_colours"]
         assert connection.execute("SELECT colour FROM sessions").fetchall() == [(None,)]
+
+
+@pytest.mark.feature("D-01")
+async def test_a_file_of_the_first_schema_is_upgraded_and_keeps_snapshots(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    script = (Path(__file__).parents[1] / "fixtures" / "stores" / "0001_sessions.sql").read_text()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+    async with SQLiteStore(path) as store:
+        assert len(await store.read("support-42")) == 32
+        log = await store.open("support-42", create=False)
+        assert await log.snapshot() is None
+        await log.keep_snapshot(Snapshot(32, b"state"))
+        await log.append(*notes(33, 33))
+        await log.aclose()
+    async with SQLiteStore(path) as store:
+        log = await store.open("support-42", create=False)
+        assert await log.snapshot() == Snapshot(32, b"state")
+        await log.aclose()
 
 
 async def test_an_upgrade_that_fails_changes_nothing(
@@ -250,7 +270,7 @@ async def test_an_upgrade_that_fails_changes_nothing(
     path = tmp_path / "sessions.db"
     async with SQLiteStore(path) as store:
         await (await store.open("s")).aclose()
-    wrong = ("0002_wrong", "CREATE TABLE x (y); CREATE TABLE sessions (z)")
+    wrong = ("0009_wrong", "CREATE TABLE x (y); CREATE TABLE sessions (z)")
     with monkeypatch.context() as patched:
         patched.setattr(_schema, "MIGRATIONS", (*_schema.MIGRATIONS, wrong))
         with pytest.raises(StoreError, match="already exists"):

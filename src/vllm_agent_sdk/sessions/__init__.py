@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vllm_agent_sdk.sessions.memory import MemoryStore
-from vllm_agent_sdk.sessions.store import SessionLog, SessionQuery, SessionStore
+from vllm_agent_sdk.sessions.store import SessionLog, SessionQuery, SessionStore, Snapshot
 from vllm_agent_sdk.types.sessions import SessionInfo, SessionPage
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ __all__ = [
     "SessionPage",
     "SessionQuery",
     "SessionStore",
+    "Snapshot",
     "choose_store",
     "delete_session",
     "export_session",

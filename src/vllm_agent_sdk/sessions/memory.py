@@ -10,8 +10,10 @@ from vllm_agent_sdk.errors import SessionLockedError, StoreError
 from vllm_agent_sdk.sessions.store import (
     SessionLog,
     SessionQuery,
+    Snapshot,
     check_id,
     check_numbers,
+    check_snapshot,
     named,
     not_found,
     said,
@@ -36,6 +38,7 @@ class _Kept:
     title: str | None = None
     tags: tuple[str, ...] = ()
     writer: _MemorySession | None = None
+    snapshot: Snapshot | None = None
 
     def info(self) -> SessionInfo:
         return SessionInfo(
@@ -106,7 +109,7 @@ class MemoryStore:
         session.title, session.tags = title, tags
 
     async def delete(self, session_id: str) -> None:
-        """Remove a session and its log."""
+        """Remove a session, its log and its snapshot."""
         self._not_open(self._known(session_id))
         del self._sessions[session_id]
 
@@ -138,9 +141,7 @@ class _MemorySession:
         self._session = session
 
     async def append(self, *events: StoredEvent) -> None:
-        session = self._session
-        if session.writer is not self:
-            raise StoreError(f"The log of session {session.id!r} is closed.")
+        session = self._open()
         if not events:
             return
         first, last = check_numbers(events), len(session.events)
@@ -157,6 +158,20 @@ class _MemorySession:
     async def read(self, after: int = 0) -> Sequence[StoredEvent]:
         return self._session.events[after:]
 
+    async def snapshot(self) -> Snapshot | None:
+        return self._open().snapshot
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> None:
+        session = self._open()
+        kept = 0 if session.snapshot is None else session.snapshot.seq
+        check_snapshot(snapshot, len(session.events), kept)
+        session.snapshot = snapshot
+
     async def aclose(self) -> None:
         if self._session.writer is self:
             self._session.writer = None
+
+    def _open(self) -> _Kept:
+        if self._session.writer is not self:
+            raise StoreError(f"The log of session {self._session.id!r} is closed.")
+        return self._session

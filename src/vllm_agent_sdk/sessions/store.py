@@ -18,8 +18,10 @@ __all__ = [
     "SessionLog",
     "SessionQuery",
     "SessionStore",
+    "Snapshot",
     "check_id",
     "check_numbers",
+    "check_snapshot",
     "named",
     "not_found",
     "said",
@@ -29,6 +31,9 @@ T = TypeVar("T")
 
 #: The longest id of a session, in characters.
 MAX_ID = 200
+
+#: The largest snapshot, in bytes: a value of SQLite and of PostgreSQL ends below 1 GB.
+MAX_SNAPSHOT = 256 * 1024 * 1024
 
 
 class EventLog(Protocol):
@@ -48,11 +53,44 @@ class EventLog(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a session's log has come to, so that the next opening need not read all of it.
+
+    It is a cache: a session whose snapshot is lost reads its whole log, and nothing else changes.
+
+    Attributes:
+        seq: The number of the last event that it stands for.
+        data: Bytes that mean nothing to a store.
+    """
+
+    seq: int
+    data: bytes
+
+
 class SessionLog(EventLog, Protocol):
     """The log of an open session. Who holds it is the session's one writer."""
 
     async def read(self, after: int = 0) -> Sequence[StoredEvent]:
         """Give the events after a sequence number, in order."""
+        ...
+
+    async def snapshot(self) -> Snapshot | None:
+        """Give the snapshot that was kept last, `None` if there is none.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        ...
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot, in place of the one before; the session's last change stays when it was.
+
+        Raises:
+            StoreError: It could not be kept: the log has no event of its number, it is older than
+                the one that is kept, or larger than 256 MiB; the one before stays.
+            SessionLockedError: Another owner has taken the session over.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -129,7 +167,7 @@ class SessionStore(Protocol):
         ...
 
     async def delete(self, session_id: str) -> None:
-        """Remove a session and its log.
+        """Remove a session, its log and its snapshot.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -192,6 +230,32 @@ def check_numbers(events: Sequence[StoredEvent]) -> int:
         if event.seq != expected:
             raise StoreError(f"Event {expected} is missing: the next one given is {event.seq}.")
     return first
+
+
+def check_snapshot(snapshot: Snapshot, events: int, kept: int) -> None:
+    """Check whether a snapshot may be kept.
+
+    Args:
+        snapshot: What is to be kept.
+        events: The number of the last event of the log.
+        kept: That of the snapshot that is there, 0 for none; one that the log has not is no bar.
+
+    Raises:
+        StoreError: It may not.
+    """
+    if not 1 <= snapshot.seq <= events:
+        raise StoreError(
+            f"A snapshot of event {snapshot.seq} cannot be kept: the log has {events} events."
+        )
+    if snapshot.seq < kept <= events:
+        raise StoreError(
+            f"A snapshot of event {snapshot.seq} is older than the one of event {kept} that is "
+            "kept."
+        )
+    if len(snapshot.data) > MAX_SNAPSHOT:
+        raise StoreError(
+            f"A snapshot of {len(snapshot.data):,} bytes is not kept: {MAX_SNAPSHOT:,} at most."
+        )
 
 
 def said(event: StoredEvent) -> str:

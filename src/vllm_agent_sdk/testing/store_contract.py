@@ -17,18 +17,30 @@ place, which holds no sessions when the check begins. A check that finds somethi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
 
 from vllm_agent_sdk.errors import (
     SessionLockedError,
     SessionNotFoundError,
     StoreError,
     UsageError,
-    VLLMError,
 )
-from vllm_agent_sdk.sessions import SessionQuery, SessionStore
-from vllm_agent_sdk.types.event_lines import write_line
+from vllm_agent_sdk.sessions import SessionQuery
+from vllm_agent_sdk.testing.snapshot_contract import (
+    a_snapshot_goes_with_its_session,
+    a_snapshot_is_never_newer_than_the_log,
+    a_snapshot_takes_the_place_of_the_one_before,
+    only_the_writer_keeps_a_snapshot,
+)
+from vllm_agent_sdk.testing.store_checks import (
+    Check,
+    Place,
+    expect_log,
+    lines,
+    note,
+    notes,
+    refused,
+    said,
+)
 from vllm_agent_sdk.types.events import (
     MessageAdded,
     ModelEnded,
@@ -43,48 +55,7 @@ from vllm_agent_sdk.types.results import RunResult
 
 __all__ = ["CHECKS", "Check", "Place"]
 
-#: Gives a handle on the place where the sessions are.
-Place: TypeAlias = Callable[[], SessionStore]
-Check: TypeAlias = Callable[[Place], Awaitable[None]]
-
 _BAD_IDS = ("", ".", "..", "../passwd", "a/b", "a\\b", "a\nb", "a\0b", "x" * 201)
-
-
-def _note(seq: int, text: str = "") -> Notice:
-    return Notice(code="n", text=text or f"event {seq}", seq=seq, run_id="r", time=1.5)
-
-
-def _notes(first: int, last: int) -> list[StoredEvent]:
-    return [_note(seq) for seq in range(first, last + 1)]
-
-
-def _said(seq: int, text: str) -> MessageAdded:
-    return MessageAdded(message=UserMessage(text), seq=seq)
-
-
-def _lines(events: Sequence[StoredEvent]) -> list[bytes]:
-    return [write_line(event) for event in events]
-
-
-async def _refused(kind: type[VLLMError], work: Awaitable[object], what: str) -> VLLMError:
-    try:
-        await work
-    except kind as error:
-        return error
-    except Exception as error:
-        raise AssertionError(
-            f"{what} must raise {kind.__name__}, and raised {type(error).__name__}: {error}"
-        ) from error
-    raise AssertionError(f"{what} must raise {kind.__name__}, and raised nothing.")
-
-
-async def _kept(store: SessionStore, session_id: str, wanted: Sequence[StoredEvent]) -> None:
-    """Expect exactly these events, as another handle reads them."""
-    found, expected = _lines(await store.read(session_id)), _lines(wanted)
-    assert found == expected, (
-        f"The log of {session_id!r} has {len(found)} events, not the {len(expected)} that were "
-        f"kept: {found!r:.300} instead of {expected!r:.300}"
-    )
 
 
 # ── the log ──────────────────────────────────────────────────────────────────────────────────────
@@ -107,17 +78,17 @@ async def what_was_appended_is_read_back(place: Place) -> None:
     assert list(await log.read()) == [], "A new session has no events."
     await log.append(*events[:2])
     await log.append(*events[2:])
-    assert _lines(await log.read()) == _lines(events), "The log reads other events than were kept."
-    assert _lines(await log.read(3)) == _lines(events[3:]), "read(after=3) begins with event 4."
-    await _kept(place(), "s", events)
+    assert lines(await log.read()) == lines(events), "The log reads other events than were kept."
+    assert lines(await log.read(3)) == lines(events[3:]), "read(after=3) begins with event 4."
+    await expect_log(place(), "s", events)
     await log.aclose()
-    await _kept(place(), "s", events)
+    await expect_log(place(), "s", events)
 
 
 async def reading_gives_a_part(place: Place) -> None:
     """`after` and `limit` of `read`."""
     log = await place().open("s")
-    await log.append(*_notes(1, 10))
+    await log.append(*notes(1, 10))
     store = place()
     part = [event.seq for event in await store.read("s", 3, 4)]
     assert part == [4, 5, 6, 7], f"read(after=3, limit=4) gave {part}."
@@ -129,37 +100,37 @@ async def reading_gives_a_part(place: Place) -> None:
 async def an_event_is_kept_once(place: Place) -> None:
     """The same event again changes nothing: whoever does not know whether it was kept repeats."""
     log = await place().open("s")
-    await log.append(*_notes(1, 3))
-    await log.append(*_notes(1, 3))
-    await log.append(*_notes(3, 5))
+    await log.append(*notes(1, 3))
+    await log.append(*notes(1, 3))
+    await log.append(*notes(3, 5))
     await log.append()
-    await _kept(place(), "s", _notes(1, 5))
+    await expect_log(place(), "s", notes(1, 5))
     await log.aclose()
 
 
 async def another_event_of_the_same_number_is_refused(place: Place) -> None:
     """What is kept is never changed."""
     log = await place().open("s")
-    await log.append(*_notes(1, 2))
-    other = _note(2, "another one")
-    await _refused(StoreError, log.append(other), "append of another event 2")
-    await _refused(StoreError, log.append(other, _note(3)), "append of another event 2, and 3")
-    await _kept(place(), "s", _notes(1, 2))
-    await log.append(_note(3))
-    await _kept(place(), "s", _notes(1, 3))
+    await log.append(*notes(1, 2))
+    other = note(2, "another one")
+    await refused(StoreError, log.append(other), "append of another event 2")
+    await refused(StoreError, log.append(other, note(3)), "append of another event 2, and 3")
+    await expect_log(place(), "s", notes(1, 2))
+    await log.append(note(3))
+    await expect_log(place(), "s", notes(1, 3))
     await log.aclose()
 
 
 async def a_gap_is_refused(place: Place) -> None:
     """Numbers follow each other, from 1; and what is refused is refused as a whole."""
     log = await place().open("s")
-    await _refused(StoreError, log.append(_note(2)), "append of event 2 to an empty log")
-    await log.append(_note(1))
-    await _refused(StoreError, log.append(_note(3)), "append of event 3 after event 1")
-    await _refused(StoreError, log.append(_note(2), _note(4)), "append of events 2 and 4")
-    await _refused(StoreError, log.append(Notice("n", "x")), "append of an event without a number")
-    await _kept(place(), "s", [_note(1)])
-    await log.append(_note(2))
+    await refused(StoreError, log.append(note(2)), "append of event 2 to an empty log")
+    await log.append(note(1))
+    await refused(StoreError, log.append(note(3)), "append of event 3 after event 1")
+    await refused(StoreError, log.append(note(2), note(4)), "append of events 2 and 4")
+    await refused(StoreError, log.append(Notice("n", "x")), "append of an event without a number")
+    await expect_log(place(), "s", [note(1)])
+    await log.append(note(2))
     await log.aclose()
 
 
@@ -172,7 +143,7 @@ async def an_append_that_is_cancelled_is_whole(place: Place) -> None:
 
         async def append(number: int = seq) -> None:
             nonlocal done
-            await log.append(*_notes(number, number + 1))
+            await log.append(*notes(number, number + 1))
             done = True
 
         task = asyncio.create_task(append())
@@ -198,13 +169,13 @@ async def many_sessions_are_written_at_once(place: Place) -> None:
     async def write(session_id: str) -> None:
         log = await store.open(session_id)
         for seq in range(1, 11):
-            await log.append(_note(seq, f"{session_id} {seq}"))
+            await log.append(note(seq, f"{session_id} {seq}"))
         await log.aclose()
 
     await asyncio.gather(*(write(session_id) for session_id in ids))
     other = place()
     for session_id in ids:
-        await _kept(other, session_id, [_note(n, f"{session_id} {n}") for n in range(1, 11)])
+        await expect_log(other, session_id, [note(n, f"{session_id} {n}") for n in range(1, 11)])
 
 
 # ── one writer ───────────────────────────────────────────────────────────────────────────────────
@@ -215,19 +186,19 @@ async def a_session_has_one_writer(place: Place) -> None:
     store = place()
     log = await store.open("s")
     for handle in (store, place()):
-        error = await _refused(SessionLockedError, handle.open("s"), "open of an open session")
+        error = await refused(SessionLockedError, handle.open("s"), "open of an open session")
         assert isinstance(error, SessionLockedError)
         assert error.holder, "SessionLockedError.holder says who has the session."
     assert (await store.stat("s")).holder, "stat says who has the session open."
-    await log.append(_note(1))
+    await log.append(note(1))
     await log.aclose()
     await log.aclose()
     assert (await store.stat("s")).holder is None, "Nobody has the session open any more."
-    await _refused(StoreError, log.append(_note(2)), "append to a log that was closed")
+    await refused(StoreError, log.append(note(2)), "append to a log that was closed")
     again = await place().open("s")
-    await _refused(StoreError, log.append(_note(2)), "append to a log that was closed")
-    await again.append(_note(2))
-    await _kept(store, "s", _notes(1, 2))
+    await refused(StoreError, log.append(note(2)), "append to a log that was closed")
+    await again.append(note(2))
+    await expect_log(store, "s", notes(1, 2))
     await again.aclose()
 
 
@@ -249,11 +220,11 @@ async def of_many_who_open_one_gets_it(place: Place) -> None:
 async def what_is_not_there_is_not_found(place: Place) -> None:
     """`SessionNotFoundError`, and nothing is made."""
     store = place()
-    await _refused(SessionNotFoundError, store.open("no", create=False), "open(create=False)")
-    await _refused(SessionNotFoundError, store.read("no"), "read")
-    await _refused(SessionNotFoundError, store.stat("no"), "stat")
-    await _refused(SessionNotFoundError, store.describe("no", title="t", tags=()), "describe")
-    await _refused(SessionNotFoundError, store.delete("no"), "delete")
+    await refused(SessionNotFoundError, store.open("no", create=False), "open(create=False)")
+    await refused(SessionNotFoundError, store.read("no"), "read")
+    await refused(SessionNotFoundError, store.stat("no"), "stat")
+    await refused(SessionNotFoundError, store.describe("no", title="t", tags=()), "describe")
+    await refused(SessionNotFoundError, store.delete("no"), "delete")
     assert not await store.sessions(SessionQuery()), "A session was made by asking for it."
 
 
@@ -261,15 +232,15 @@ async def an_id_that_cannot_be_one_is_refused(place: Place) -> None:
     """Paths, control characters, nothing at all."""
     store = place()
     for bad in _BAD_IDS:
-        await _refused(UsageError, store.open(bad), f"open({bad!r:.20})")
-        await _refused(UsageError, store.read(bad), f"read({bad!r:.20})")
-        await _refused(UsageError, store.stat(bad), f"stat({bad!r:.20})")
-        await _refused(UsageError, store.delete(bad), f"delete({bad!r:.20})")
+        await refused(UsageError, store.open(bad), f"open({bad!r:.20})")
+        await refused(UsageError, store.read(bad), f"read({bad!r:.20})")
+        await refused(UsageError, store.stat(bad), f"stat({bad!r:.20})")
+        await refused(UsageError, store.delete(bad), f"delete({bad!r:.20})")
     for good in ("a", "a b", "tenant:42", "名前", "it's", '"x"', "%_", "x" * 200, "..a"):
         log = await store.open(good)
-        await log.append(_note(1))
+        await log.append(note(1))
         await log.aclose()
-        await _kept(store, good, [_note(1)])
+        await expect_log(store, good, [note(1)])
 
 
 async def a_session_is_described(place: Place) -> None:
@@ -278,11 +249,11 @@ async def a_session_is_described(place: Place) -> None:
     log = await store.open("s")
     before = await store.stat("s")
     assert (before.events, before.size_bytes, before.title, before.tags) == (0, 0, None, ())
-    await log.append(*_notes(1, 3))
-    await log.append(*_notes(2, 4))
+    await log.append(*notes(1, 3))
+    await log.append(*notes(2, 4))
     info = await place().stat("s")
     assert info.events == 4, f"4 events were kept, stat says {info.events}."
-    assert info.size_bytes == sum(map(len, _lines(_notes(1, 4)))), "size_bytes is the lines' length"
+    assert info.size_bytes == sum(map(len, lines(notes(1, 4)))), "size_bytes is the lines' length"
     assert info.created_at == before.created_at
     assert info.updated_at > before.updated_at, "updated_at moves with the events."
     await store.describe("s", title="A title", tags=("b", "a"))
@@ -299,7 +270,7 @@ async def sessions_are_listed_the_newest_first(place: Place) -> None:
     for session_id in ids:
         await (await store.open(session_id)).aclose()
     log = await store.open("s2")
-    await log.append(_note(1))
+    await log.append(note(1))
     await log.aclose()
     order = ["s2", "s6", "s5", "s4", "s3", "s1", "s0"]
     found = [info.id for info in await place().sessions(SessionQuery())]
@@ -324,7 +295,7 @@ async def sessions_are_found_by_what_was_said(place: Place) -> None:
     for session_id, text in texts.items():
         log = await store.open(session_id)
         model = AssistantMessage([TextBlock(f"answer to {session_id}")])
-        await log.append(_said(1, text), ModelEnded(1, message=model, seq=2))
+        await log.append(said(1, text), ModelEnded(1, message=model, seq=2))
         await log.aclose()
     await store.describe("three", title="Straße", tags=("Blue",))
 
@@ -346,16 +317,16 @@ async def what_is_deleted_is_gone(place: Place) -> None:
     """Its log too; an open session is not deleted; the id can be used again."""
     store = place()
     log = await store.open("s")
-    await log.append(_said(1, "secret"))
-    await _refused(SessionLockedError, place().delete("s"), "delete of an open session")
+    await log.append(said(1, "secret"))
+    await refused(SessionLockedError, place().delete("s"), "delete of an open session")
     await log.aclose()
     await place().delete("s")
-    await _refused(SessionNotFoundError, store.read("s"), "read of a deleted session")
+    await refused(SessionNotFoundError, store.read("s"), "read of a deleted session")
     assert not await store.sessions(SessionQuery(text="secret"))
     new = await store.open("s")
     assert not await new.read(), "A session of a deleted one's id begins without events."
-    await new.append(_note(1))
-    await _kept(place(), "s", [_note(1)])
+    await new.append(note(1))
+    await expect_log(place(), "s", [note(1)])
     await new.aclose()
 
 
@@ -363,11 +334,11 @@ async def a_store_that_was_closed_can_be_used_again(place: Place) -> None:
     """`aclose` lets go of resources only, and twice does no harm."""
     store = place()
     log = await store.open("s")
-    await log.append(_note(1))
+    await log.append(note(1))
     await log.aclose()
     await store.aclose()
     await store.aclose()
-    await _kept(store, "s", [_note(1)])
+    await expect_log(store, "s", [note(1)])
     await store.aclose()
 
 
@@ -388,4 +359,8 @@ CHECKS: tuple[Check, ...] = (
     sessions_are_found_by_what_was_said,
     what_is_deleted_is_gone,
     a_store_that_was_closed_can_be_used_again,
+    a_snapshot_takes_the_place_of_the_one_before,
+    a_snapshot_is_never_newer_than_the_log,
+    only_the_writer_keeps_a_snapshot,
+    a_snapshot_goes_with_its_session,
 )

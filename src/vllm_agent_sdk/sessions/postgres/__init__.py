@@ -12,6 +12,7 @@ from vllm_agent_sdk.errors import SessionLockedError, StoreError, UsageError
 from vllm_agent_sdk.sessions.store import (
     SessionLog,
     SessionQuery,
+    Snapshot,
     check_id,
     check_numbers,
     said,
@@ -181,7 +182,7 @@ class PostgresStore:
             await engine.release()
 
     async def delete(self, session_id: str) -> None:
-        """Remove a session and its log.
+        """Remove a session, its log and its snapshot.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -257,6 +258,21 @@ class _Log:
         self._check_open()
         lines = await self._engine.read(lambda c: _work.read_lines(c, self._id, after, None))
         return [read_line(line) for line in lines]
+
+    async def snapshot(self) -> Snapshot | None:
+        from vllm_agent_sdk.sessions.postgres import _work
+
+        self._check_open()
+        return await self._engine.read(lambda c: _work.read_snapshot(c, self._number))
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> None:
+        from vllm_agent_sdk.sessions.postgres import _work
+
+        self._check_open()
+        engine, number = self._engine, self._number
+        await engine.submit(
+            lambda c: _work.keep_snapshot(c, number, self._id, engine.owner, snapshot)
+        )
 
     async def aclose(self) -> None:
         from vllm_agent_sdk.sessions.postgres import _work

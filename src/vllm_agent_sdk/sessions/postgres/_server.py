@@ -60,6 +60,16 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         );
         """,
     ),
+    (
+        "0002_snapshots",
+        """
+        CREATE TABLE snapshots (
+            session bigint PRIMARY KEY,
+            seq bigint NOT NULL,
+            data bytea NOT NULL
+        );
+        """,
+    ),
 )
 
 

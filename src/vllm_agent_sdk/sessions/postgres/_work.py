@@ -8,7 +8,7 @@ from typing import Any
 
 from vllm_agent_sdk.errors import SessionLockedError, SessionNotFoundError, StoreError
 from vllm_agent_sdk.sessions.postgres._server import Connection
-from vllm_agent_sdk.sessions.store import SessionQuery, named
+from vllm_agent_sdk.sessions.store import SessionQuery, Snapshot, check_snapshot, named
 from vllm_agent_sdk.types.sessions import SessionInfo
 
 __all__ = [
@@ -19,9 +19,11 @@ __all__ = [
     "close_session",
     "delete_session",
     "describe_session",
+    "keep_snapshot",
     "list_sessions",
     "open_session",
     "read_lines",
+    "read_snapshot",
     "stat_session",
 ]
 
@@ -90,19 +92,7 @@ async def append_one(connection: Connection, append: Append, owner: int, now: fl
         SessionLockedError: It was taken over.
         StoreError: It is gone, a number is missing, or has another event already.
     """
-    cursor = await connection.execute(
-        "SELECT events, owner FROM sessions WHERE number = %s FOR UPDATE", (append.session,)
-    )
-    row = await cursor.fetchone()
-    if row is None:
-        raise StoreError(f"Session {append.id!r} was deleted meanwhile.")
-    last, held = row
-    if held != owner:
-        holder = await _holder_of(connection, held)
-        raise SessionLockedError(
-            f"Session {append.id!r} was taken over by {holder}; nothing more is written here.",
-            holder=holder,
-        )
+    last = await _last_event(connection, append.session, append.id, owner)
     if append.first > last + 1:
         raise StoreError(f"Event {last + 1} is missing: the next one given is {append.first}.")
     cursor = await connection.execute(
@@ -120,6 +110,61 @@ async def append_one(connection: Connection, append: Append, owner: int, now: fl
         await append_all(
             connection, [Append(append.session, append.id, last + 1, rest)], owner, now
         )
+
+
+async def _last_event(connection: Connection, session: int, id: str, owner: int) -> int:
+    """Give the number of the last event of a session that is the owner's.
+
+    Raises:
+        SessionLockedError: It was taken over.
+        StoreError: It is gone.
+    """
+    cursor = await connection.execute(
+        "SELECT events, owner FROM sessions WHERE number = %s FOR UPDATE", (session,)
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise StoreError(f"Session {id!r} was deleted meanwhile.")
+    last, held = row
+    if held != owner:
+        holder = await _holder_of(connection, held)
+        raise SessionLockedError(
+            f"Session {id!r} was taken over by {holder}; nothing more is written here.",
+            holder=holder,
+        )
+    return int(last)
+
+
+# ── snapshots ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def keep_snapshot(
+    connection: Connection, session: int, id: str, owner: int, snapshot: Snapshot
+) -> None:
+    """Keep a snapshot in place of the one before.
+
+    Raises:
+        SessionLockedError: The session was taken over.
+        StoreError: It is gone, or the snapshot may not be kept.
+    """
+    last = await _last_event(connection, session, id, owner)
+    cursor = await connection.execute("SELECT seq FROM snapshots WHERE session = %s", (session,))
+    kept = await cursor.fetchone()
+    check_snapshot(snapshot, last, 0 if kept is None else kept[0])
+    await connection.execute(
+        "INSERT INTO snapshots (session, seq, data) VALUES (%s, %s, %b)"
+        " ON CONFLICT (session) DO UPDATE SET seq = excluded.seq, data = excluded.data",
+        (session, snapshot.seq, snapshot.data),
+    )
+
+
+async def read_snapshot(connection: Connection, session: int) -> Snapshot | None:
+    """Give the snapshot of a session, if it has one."""
+    cursor = await connection.execute(
+        "SELECT seq, data FROM snapshots WHERE session = %s", (session,), binary=True
+    )
+    row = await cursor.fetchone()
+    return None if row is None else Snapshot(row[0], bytes(row[1]))
 
 
 # ── one writer ───────────────────────────────────────────────────────────────────────────────────
@@ -236,6 +281,7 @@ async def delete_session(
     if held != owner:
         await _check_free(connection, session_id, held, lock_class)
     await connection.execute("DELETE FROM events WHERE session = %s", (number,))
+    await connection.execute("DELETE FROM snapshots WHERE session = %s", (number,))
     await connection.execute("DELETE FROM sessions WHERE number = %s", (number,))
 
 

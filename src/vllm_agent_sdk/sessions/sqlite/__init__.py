@@ -15,6 +15,7 @@ from vllm_agent_sdk.sessions.sqlite._place import Place
 from vllm_agent_sdk.sessions.store import (
     SessionLog,
     SessionQuery,
+    Snapshot,
     check_id,
     check_numbers,
     said,
@@ -136,7 +137,7 @@ class SQLiteStore:
         await self._write(lambda c: _work.describe_session(c, session_id, title, tags))
 
     async def delete(self, session_id: str) -> None:
-        """Remove a session and its log.
+        """Remove a session, its log and its snapshot.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -180,8 +181,7 @@ class _Log:
         self._closed = False
 
     async def append(self, *events: StoredEvent) -> None:
-        if self._closed:
-            raise StoreError(f"The log of session {self._id!r} is closed.")
+        self._check_open()
         if not events:
             return
         first = check_numbers(events)
@@ -190,10 +190,20 @@ class _Log:
         await self._engine.submit(append)
 
     async def read(self, after: int = 0) -> Sequence[StoredEvent]:
-        if self._closed:
-            raise StoreError(f"The log of session {self._id!r} is closed.")
+        self._check_open()
         lines = await self._engine.read(lambda c: _work.read_lines(c, self._id, after, None))
         return [read_line(line) for line in lines]
+
+    async def snapshot(self) -> Snapshot | None:
+        self._check_open()
+        return await self._engine.read(lambda c: _work.read_snapshot(c, self._number))
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> None:
+        self._check_open()
+        number, owner = self._number, self._engine.owner
+        await self._engine.submit(
+            lambda c: _work.keep_snapshot(c, number, self._id, owner, snapshot)
+        )
 
     async def aclose(self) -> None:
         if self._closed:
@@ -209,3 +219,7 @@ class _Log:
             engine.left.add(number)
         finally:
             engine.release(log=True)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"The log of session {self._id!r} is closed.")

@@ -41,6 +41,16 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         ) WITHOUT ROWID;
         """,
     ),
+    (
+        "0002_snapshots",
+        """
+        CREATE TABLE snapshots (
+            session INTEGER PRIMARY KEY,
+            seq INTEGER NOT NULL,
+            data BLOB NOT NULL
+        )
+        """,
+    ),
 )
 
 

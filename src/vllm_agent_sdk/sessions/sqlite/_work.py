@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm_agent_sdk.errors import SessionLockedError, SessionNotFoundError, StoreError
-from vllm_agent_sdk.sessions.store import SessionQuery, named
+from vllm_agent_sdk.sessions.store import SessionQuery, Snapshot, check_snapshot, named
 from vllm_agent_sdk.types.sessions import SessionInfo
 
 __all__ = [
@@ -19,9 +19,11 @@ __all__ = [
     "close_session",
     "delete_session",
     "describe_session",
+    "keep_snapshot",
     "list_sessions",
     "open_session",
     "read_lines",
+    "read_snapshot",
     "stat_session",
 ]
 
@@ -114,18 +116,7 @@ def append_one(connection: sqlite3.Connection, append: Append, now: float) -> No
         SessionLockedError: It was taken over.
         StoreError: It is gone, a number is missing, or has another event already.
     """
-    row = connection.execute(
-        "SELECT events, owner FROM sessions WHERE number = ?", (append.session,)
-    ).fetchone()
-    if row is None:
-        raise StoreError(f"Session {append.id!r} was deleted meanwhile.")
-    last, owner = row
-    if owner != append.owner:
-        holder = holder_of(connection, owner)
-        raise SessionLockedError(
-            f"Session {append.id!r} was taken over by {holder}; nothing more is written here.",
-            holder=holder,
-        )
+    last = _last_event(connection, append.session, append.id, append.owner)
     if append.first > last + 1:
         raise StoreError(f"Event {last + 1} is missing: the next one given is {append.first}.")
     overlap = last + 1 - append.first
@@ -140,7 +131,58 @@ def append_one(connection: sqlite3.Connection, append: Append, now: float) -> No
             raise StoreError(f"Event {seq} of {append.id!r} is another one already.")
     rest = append.rows[overlap:]
     if rest:
-        append_all(connection, [Append(append.session, append.id, owner, last + 1, rest)], now)
+        whole = Append(append.session, append.id, append.owner, last + 1, rest)
+        append_all(connection, [whole], now)
+
+
+def _last_event(connection: sqlite3.Connection, session: int, id: str, owner: int) -> int:
+    """Give the number of the last event of a session that is the owner's.
+
+    Raises:
+        SessionLockedError: It was taken over.
+        StoreError: It is gone.
+    """
+    row = connection.execute(
+        "SELECT events, owner FROM sessions WHERE number = ?", (session,)
+    ).fetchone()
+    if row is None:
+        raise StoreError(f"Session {id!r} was deleted meanwhile.")
+    if row[1] != owner:
+        holder = holder_of(connection, row[1])
+        raise SessionLockedError(
+            f"Session {id!r} was taken over by {holder}; nothing more is written here.",
+            holder=holder,
+        )
+    return int(row[0])
+
+
+# ── snapshots ────────────────────────────────────────────────────────────────────────────────────
+
+
+def keep_snapshot(
+    connection: sqlite3.Connection, session: int, id: str, owner: int, snapshot: Snapshot
+) -> None:
+    """Keep a snapshot in place of the one before.
+
+    Raises:
+        SessionLockedError: The session was taken over.
+        StoreError: It is gone, or the snapshot may not be kept.
+    """
+    last = _last_event(connection, session, id, owner)
+    kept = connection.execute("SELECT seq FROM snapshots WHERE session = ?", (session,)).fetchone()
+    check_snapshot(snapshot, last, 0 if kept is None else kept[0])
+    connection.execute(
+        "INSERT OR REPLACE INTO snapshots (session, seq, data) VALUES (?, ?, ?)",
+        (session, snapshot.seq, snapshot.data),
+    )
+
+
+def read_snapshot(connection: sqlite3.Connection, session: int) -> Snapshot | None:
+    """Give the snapshot of a session, if it has one."""
+    row = connection.execute(
+        "SELECT seq, CAST(data AS BLOB) FROM snapshots WHERE session = ?", (session,)
+    ).fetchone()
+    return None if row is None else Snapshot(*row)
 
 
 # ── one writer ───────────────────────────────────────────────────────────────────────────────────
@@ -243,6 +285,7 @@ def delete_session(connection: sqlite3.Connection, session_id: str, holds: Holds
     ).fetchone()
     _check_free(connection, session_id, number, owner, holds)
     connection.execute("DELETE FROM events WHERE session = ?", (number,))
+    connection.execute("DELETE FROM snapshots WHERE session = ?", (number,))
     connection.execute("DELETE FROM sessions WHERE number = ?", (number,))
 
 
