@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 
 from vllm_agent_sdk import Allow, Deny, Permissions, tool
+from vllm_agent_sdk.agent.session import replay
 from vllm_agent_sdk.sessions import SessionStore
 from vllm_agent_sdk.testing import Reply
 from vllm_agent_sdk.types.events import MessageAdded, ToolStarted
 
 SUSPEND = Permissions(unanswered="suspend")
+
+
+@pytest.fixture(autouse=True, params=["log", "snapshot"])
+def opened_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions are opened from their whole log, or from a snapshot of their last event."""
+    monkeypatch.setattr(replay, "EVENTS", 1 if request.param == "snapshot" else 10_000)
 
 
 def answers(result: Any) -> list[str]:

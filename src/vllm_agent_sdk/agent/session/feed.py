@@ -9,7 +9,8 @@ from weakref import WeakSet
 from vllm_agent_sdk._core.run import evolve
 from vllm_agent_sdk._core.run_state import State
 from vllm_agent_sdk.agent.run.event_queue import EventQueue
-from vllm_agent_sdk.sessions.store import SessionLog
+from vllm_agent_sdk.agent.session.replay import replay
+from vllm_agent_sdk.sessions.store import SessionLog, Snapshot
 from vllm_agent_sdk.types.event_lines import restored
 from vllm_agent_sdk.types.events import (
     RunEnded,
@@ -98,9 +99,24 @@ class EventFeed:
         self._read = True
         kept = await self._log.read(self._after)
         if any(isinstance(event, RunEnded) and not event.result.messages for event in kept):
-            log = await self._log.read() if self._after else kept
-            kept = _with_conversations(log, self._after)
+            told = self._with_conversations
+            after = self._after
+            kept = await replay(self._log, told, after) if after else told(State(), None, kept)
         self._queue.put_first(e for e in kept if e.seq is None or e.seq <= self._shown)
+
+    def _with_conversations(
+        self, state: State, _kept: Snapshot | None, log: Sequence[StoredEvent]
+    ) -> list[StoredEvent]:
+        """Give the events after the number; results have the conversation that their log tells."""
+        events: list[StoredEvent] = []
+        for event in log:
+            state = evolve(state, event)
+            if (event.seq or 0) <= self._after:
+                continue
+            if isinstance(event, RunEnded) and not event.result.messages:
+                event = restored(event, state.history.since(0))
+            events.append(event)
+        return events
 
     def put(self, event: Any) -> None:
         """Take an event; a full queue joins deltas, and never drops or reorders."""
@@ -116,16 +132,3 @@ class EventFeed:
         self._read = True
         self._queue.rest()
         self.end()
-
-
-def _with_conversations(log: Sequence[StoredEvent], after: int) -> list[StoredEvent]:
-    """Give the events after a number; results have the conversation that their log tells."""
-    state, events = State(), list[StoredEvent]()
-    for event in log:
-        state = evolve(state, event)
-        if (event.seq or 0) <= after:
-            continue
-        if isinstance(event, RunEnded) and not event.result.messages:
-            event = restored(event, state.history.since(0))
-        events.append(event)
-    return events

@@ -24,6 +24,7 @@ from vllm_agent_sdk.agent.run.hook_call import run_hook
 from vllm_agent_sdk.agent.run.rewind import SessionFiles
 from vllm_agent_sdk.agent.run.run import Run, Start, load
 from vllm_agent_sdk.agent.session.feed import Feeds
+from vllm_agent_sdk.agent.session.replay import Snapshots
 from vllm_agent_sdk.agent.tools.background import Background
 from vllm_agent_sdk.errors import SessionNotFoundError, UnsupportedControlError, UsageError
 from vllm_agent_sdk.sessions.choice import choose_store
@@ -88,6 +89,7 @@ class SessionRuns(Generic[T]):
         self._state = State()
         self._seq = 0
         self._log: SessionLog | None = None
+        self._snapshots: Snapshots | None = None
         self._client: ChatModel | None = None
         self._driver: Driver | None = None
         self._run: Run[T] | None = None
@@ -110,13 +112,12 @@ class SessionRuns(Generic[T]):
             self.id = newest[0].id if newest else self.id
         self._log = await self._store.open(self.id, create=self._create)
         self._stack.push_async_callback(self._log.aclose)
+        self._snapshots = Snapshots(self.id, self._log)
         try:
             if self._agent.checkpoints is not None:
                 self._files = SessionFiles(self._agent.checkpoints, self.id)
                 await self._files.open()
-            for event in await self._log.read():
-                self._state = evolve(self._state, event)
-                self._seq = event.seq or self._seq + 1
+            self._state, self._seq = await self._snapshots.replay()
             self._feeds.shown = self._seq
             self._client = await self._agent.opened(self._stack)
             self._background.listen(self._notified)
@@ -152,6 +153,8 @@ class SessionRuns(Generic[T]):
         await self._run_hooks("session_end", "close")
         await self._flush()
         self._feeds.close()
+        if self._snapshots is not None:
+            await self._snapshots.aclose(self._state, self._seq)
         await self._stack.aclose()
 
     @property
@@ -218,9 +221,12 @@ class SessionRuns(Generic[T]):
         self._driver = self._run = None
         self._moved.set()
         self._background.listen(self._notified)
-        if self._closing or self._state.phase is not Phase.DONE or not self._state.queue:
+        if self._closing or self._state.phase is not Phase.DONE:
             return
-        self._follow(self._state.queue[0])
+        if self._snapshots is not None:
+            self._snapshots.keep(self._state, self._seq)
+        if self._state.queue:
+            self._follow(self._state.queue[0])
 
     def _follow(self, message: UserMessage) -> None:
         """Begin the run of the prompt that is next; one that nobody can read, if need be."""
