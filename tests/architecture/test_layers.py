@@ -52,6 +52,7 @@ SCRIPTED = tuple(
         "run.perform",
         "run.world",
         "tools.call",
+        "tools.subagent_host",
     )
 )
 LEAVES: dict[str, tuple[str, ...]] = {

@@ -33,6 +33,7 @@ from vllm_agent_sdk import (
     RewriteOutput,
     RunContext,
     ToolDeniedError,
+    ToolMessage,
     Toolset,
     UnprocessableEntityError,
     UsageError,
@@ -40,7 +41,7 @@ from vllm_agent_sdk import (
 )
 from vllm_agent_sdk._core.run import evolve
 from vllm_agent_sdk._core.run_state import State
-from vllm_agent_sdk.testing import Reply, ScriptAnswer, Simulator, scripted_run
+from vllm_agent_sdk.testing import AgentScript, Reply, ScriptAnswer, Simulator, scripted_run
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.events import Notice, StoredEvent, decode_event, encode_event
 from vllm_agent_sdk.types.results import RunResult
@@ -100,13 +101,15 @@ class Scene:
     Attributes:
         replies: What the server says, and the script where `answers` is unset.
         agent: What the agent is made with.
-        answers: The script, where the server says it in other words.
+        answers: The script, where the server says it in other words, or another agent says some.
+        results: What tools give in the scripted run.
         stop_reason: How it ends.
     """
 
     replies: Sequence[Reply]
     agent: dict[str, Any] = field(default_factory=dict)
     answers: Sequence[ScriptAnswer] | None = None
+    results: dict[str, Any] | None = None
     stop_reason: str = "end_turn"
 
 
@@ -149,7 +152,20 @@ async def blue(questions: Any, _ctx: Any) -> Any:
 TOOLS = {"tools": [look, fail, wipe, alone, elsewhere]}
 QUESTION = ("ask_user_question", {"questions": [{"id": "colour", "text": "Which?"}]})
 
+
 #: Made anew for each run: hooks count how often they were asked.
+def under(helper: dict[str, Any], *said: Reply, **agent: Any) -> Scene:
+    """A subagent that says this."""
+    asks, answer = calls(("helper", {"prompt": "Look."})), says("So it is.")
+    tools = [Agent(description="Helps.", **helper).as_tool("helper")]
+    return Scene(
+        [asks, *said, answer],
+        {"tools": tools, **agent},
+        answers=[asks, answer],
+        results={"helper": AgentScript(said)},
+    )
+
+
 SCENES: dict[str, Callable[[], Scene]] = {
     "text": lambda: Scene([says("Hello.")]),
     "reasoning": lambda: Scene(
@@ -161,6 +177,18 @@ SCENES: dict[str, Callable[[], Scene]] = {
             )
         ]
     ),
+    "a subagent": lambda: under({"tools": [look]}, calls(("look", {"at": "a"})), says("Green.")),
+    "a subagent that has no turn left": lambda: under(
+        {"tools": [look], "limits": Limits(max_turns=1)}, calls(("look", {"at": "a"}))
+    ),
+    "a subagent under its caller's rules": lambda: under(
+        {"tools": [wipe, look]},
+        calls(("wipe", {"at": "a"}), ("look", {"at": "b"})),
+        says("No."),
+        permissions=Permissions(allow=("wipe",), deny=("wipe(at=a)",)),
+        hooks=Hooks(pre_tool_use=(Matcher("look", lambda event: Rewrite({"at": "c"})),)),
+    ),
+    "a subagent with a typed answer": lambda: under({"output": Answer}, says('{"celsius": 1}')),
     "parallel tools": lambda: Scene(
         [calls(("look", {"at": "a"}), ("look", {"at": "b"}), text="Now"), says("Green.")], TOOLS
     ),
@@ -322,7 +350,7 @@ def renamed(lines: list[Any]) -> list[Any]:
                 if block["type"] == "tool_call":
                     seen[block["id"]] = None
     for at, each in enumerate(seen):
-        text = text.replace(f'"{each}"', f'"call {at}"')
+        text = text.replace(f'"{each}"', f'"call {at}"').replace(f':{each}"', f':call {at}"')
     named: list[Any] = json.loads(text)
     return named
 
@@ -348,7 +376,8 @@ async def test_a_scripted_run_has_the_events_and_the_result_of_a_real_one(name: 
 
     scene = SCENES[name]()
     agent = Agent(model="sim-model", **scene.agent)
-    scripted = scripted_run(agent, "Go", scene.replies if scene.answers is None else scene.answers)
+    answers = scene.replies if scene.answers is None else scene.answers
+    scripted = scripted_run(agent, "Go", answers, results=scene.results)
     assert scripted.result.stop_reason == real.stop_reason == scene.stop_reason
     assert lines_of(scripted.events) == lines_of(events)
     assert facts(scripted.result) == facts(real)
@@ -403,7 +432,7 @@ def test_two_plays_of_a_script_are_equal() -> None:
 def test_the_events_of_a_script_are_a_log_that_can_be_stored_and_folded(name: str) -> None:
     scene = SCENES[name]()
     script = scene.replies if scene.answers is None else scene.answers
-    events = scripted_run(Agent(**scene.agent), "Go", script).events
+    events = scripted_run(Agent(**scene.agent), "Go", script, results=scene.results).events
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     state = State()
     for event in events:
@@ -509,10 +538,96 @@ def test_results_for_no_tool_or_no_json_are_refused() -> None:
 def test_what_a_subagent_gives_is_said_by_the_script() -> None:
     agent = Agent(tools=[Agent(description="Helps.").as_tool("helper")])
     script = [Reply.calls(("helper", {"prompt": "Help."})), "Ok"]
-    with pytest.raises(UsageError, match=r"helper is an agent: results=\{'helper': …\}"):
+    with pytest.raises(
+        UsageError, match=r"helper is an agent: results=\{'helper': …\}.* AgentScript"
+    ):
         scripted_run(agent, "Go", script)
     run = scripted_run(agent, "Go", script, results={"helper": "helped"})
     assert run.result.messages[2].text == "helped"
+
+
+def seen_by(events: Sequence[Any]) -> list[str]:
+    return [type(event).__name__ for event in events]
+
+
+@pytest.mark.feature("Q-02")
+def test_a_subagent_is_played_by_a_script_of_its_own() -> None:
+    helper = Agent(name="helper", description="Helps.", tools=[look, fail])
+    agent = Agent(name="boss", tools=[helper.as_tool()])
+    asks = [Reply.calls(("helper", {"prompt": f"Look {at}."})) for at in ("up", "down")]
+    own = [Reply.calls(("look", {"at": "up"}), ("fail", {"at": "x"})), "Blue.", "Brown."]
+    script = AgentScript(own, results={"fail": "it works"})
+    run = scripted_run(agent, "Go", [*asks, "Both."], results={"helper": script})
+    assert run.result.text == "Both."
+    assert [each.text for each in run.result.messages if isinstance(each, ToolMessage)] == [
+        "Blue.",
+        "Brown.",
+    ]
+    first, second = run.subagents
+    assert [first.result.turns, second.result.turns] == [2, 1]
+    assert [each.text for each in first.result.messages] == [
+        "Look up.",
+        "",
+        "up is green",
+        "it works",
+        "Blue.",
+    ]
+    assert {event.agent_id for event in first.events} == {"boss/helper:call_1"}
+    assert run.result.usage.requests == 6
+    kinds = seen_by(run.events)
+    assert (
+        kinds.index("ToolStarted") < kinds.index("SubagentStarted") < kinds.index("SubagentEnded")
+    )
+    assert kinds.index("SubagentEnded") < kinds.index("ToolEnded")
+
+
+@pytest.mark.feature("Q-02")
+def test_a_subagent_of_a_subagent_has_a_script_within_the_other() -> None:
+    inner = Agent(description="Looks.", output=Answer).as_tool("inner")
+    outer = Agent(description="Asks.", tools=[inner]).as_tool("outer")
+    scripts = {
+        "outer": AgentScript(
+            [Reply.calls(("inner", {"prompt": "How warm?"})), "Warm."],
+            results={"inner": AgentScript(['{"celsius": 18}'])},
+        )
+    }
+    first = Reply.calls(("outer", {"prompt": "Go."}))
+    run = scripted_run(Agent(tools=[outer]), "Go", [first, "Done."], results=scripts)
+    (played,) = run.subagents
+    assert played.result.messages[2].text == '{"celsius": 18}'
+    assert played.subagents[0].result.output == Answer(18)
+
+
+@pytest.mark.feature("Q-02")
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (AgentScript(["One."]), "The script of helper has 1 answer, and the model is asked once"),
+        (AgentScript(["One.", "Two.", "Three."]), "The script of helper has 1 answer too many"),
+        (AgentScript("One."), "answers= is a list"),
+        (AgentScript([Reply.calls(("wait", {}))]), "The tool wait waits for something"),
+        (AgentScript(["One.", "Two."], results={"fly": 1}), "results= names 'fly'"),
+    ],
+)
+def test_a_script_that_does_not_fit_a_subagent_is_refused(script: AgentScript, said: str) -> None:
+    @tool
+    async def wait() -> None:
+        """Wait."""
+        await asyncio.sleep(1)
+
+    agent = Agent(tools=[Agent(description="Helps.", tools=[wait]).as_tool("helper")])
+    asks = [Reply.calls(("helper", {"prompt": at})) for at in ("a", "b")]
+    with pytest.raises(UsageError, match=said):
+        scripted_run(agent, "Go", [*asks, "Ok"], results={"helper": script})
+
+
+@pytest.mark.feature("Q-02")
+def test_a_script_is_for_an_agent_that_is_called() -> None:
+    agent = Agent(tools=[look, Agent(description="Helps.").as_tool("helper")])
+    with pytest.raises(UsageError, match=r"results\['helper'\] is a script, and helper was not"):
+        scripted_run(agent, "Go", ["Ok"], results={"helper": AgentScript([])})
+    with pytest.raises(UsageError, match="is a script for an agent, and look is none"):
+        scripted_run(agent, "Go", ["Ok"], results={"look": AgentScript(["Red."])})
 
 
 @pytest.mark.feature("Q-02")

@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
 from vllm_agent_sdk.errors import UsageError
-from vllm_agent_sdk.testing.scripted_answers import Answers, ScriptAnswer
+from vllm_agent_sdk.testing.scripted_answers import AgentScript, Answers, ScriptAnswer
 from vllm_agent_sdk.types.events import StoredEvent
 from vllm_agent_sdk.types.messages import Message, Prompt, SystemMessage, as_user_message
 from vllm_agent_sdk.types.results import RunResult
 
 if TYPE_CHECKING:
     from vllm_agent_sdk import Agent
+    from vllm_agent_sdk.testing.scripted_play import Played
 
-__all__ = ["ScriptAnswer", "ScriptedRun", "scripted_run"]
+__all__ = ["AgentScript", "ScriptAnswer", "ScriptedRun", "scripted_run"]
 
 T = TypeVar("T", default=str)
 
@@ -31,10 +32,13 @@ class ScriptedRun(Generic[T]):
     Attributes:
         result: The run's result; its times are 0.
         events: What a store would have kept, in its order: numbered from 1, without deltas.
+        subagents: The runs of subagents that an `AgentScript` spoke for, in the order in which they
+            ended; each with events of its own.
     """
 
     result: RunResult[T]
     events: list[StoredEvent]
+    subagents: list[ScriptedRun[Any]] = field(default_factory=list["ScriptedRun[Any]"])
 
 
 def scripted_run(
@@ -68,7 +72,8 @@ def scripted_run(
             It is what the model means, in every turn mode: no tags, no call text. A typed answer is
             JSON text, in `required` turns, too.
         results: What tools give, by name, instead of being run: text, anything JSON can hold, a
-            `ToolOutput`, an exception to raise, or a function that takes the call's arguments.
+            `ToolOutput`, an exception to raise, or a function that takes the call's arguments. An
+            agent's tool needs one, or an `AgentScript`: its run is played, too.
         history: What was said before.
         deps: What tools and hooks get.
 
@@ -93,10 +98,13 @@ def scripted_run(
         # What agents are made of is heavy, and a Simulator needs none of it.
         from vllm_agent_sdk.testing.scripted_play import played
 
-        result, events = played(agent, script, message, said, results or {}, deps)
-        return ScriptedRun(result, events)
+        return _run_of(played(agent, script, message, said, results or {}, deps))
 
     return _without_loop(play)
+
+
+def _run_of(run: Played) -> ScriptedRun[Any]:
+    return ScriptedRun(run.result, run.events, [_run_of(each) for each in run.subagents])
 
 
 def _without_loop(play: Callable[[], ScriptedRun[T]]) -> ScriptedRun[T]:

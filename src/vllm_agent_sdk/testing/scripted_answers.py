@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from vllm_agent_sdk._core.answer import answer_text, is_wrapped
@@ -29,7 +30,7 @@ from vllm_agent_sdk.types.messages import (
 )
 from vllm_agent_sdk.types.results import ErrorInfo, Usage
 
-__all__ = ["Answers", "ScriptAnswer", "changed"]
+__all__ = ["AgentScript", "Answers", "ScriptAnswer", "changed"]
 
 ScriptAnswer: TypeAlias = str | Reply | AssistantMessage | ModelEnded | VLLMError
 
@@ -38,8 +39,30 @@ S = TypeVar("S")
 _ANSWERS = (str, Reply, AssistantMessage, ModelEnded, VLLMError)
 
 
+@dataclass(frozen=True)
+class AgentScript:
+    """What an agent's model says when it runs as a tool of another one.
+
+    It stands among the `results=` of `scripted_run`. The agent's run is played as the other is: its
+    tools run, its caller's rules and hooks hold.
+
+    Attributes:
+        answers: What its model says, one answer for each time it is asked, over all calls that the
+            run makes of it.
+        results: What its own tools give instead of being run, as in `scripted_run`.
+    """
+
+    answers: Iterable[ScriptAnswer]
+    results: Mapping[str, Any] | None = None
+
+
 class Answers:
     """The answers of a script, taken one after the other.
+
+    Args:
+        answers: They.
+        output: What the run's answer is to be.
+        name: What the script is called in errors.
 
     Raises:
         UsageError: Something is no answer of a model.
@@ -48,11 +71,17 @@ class Answers:
         failure: The exception of the last answer that was one.
     """
 
-    def __init__(self, answers: Iterable[ScriptAnswer], output: OutputType | None) -> None:
+    def __init__(
+        self,
+        answers: Iterable[ScriptAnswer],
+        output: OutputType | None,
+        name: str = "The script",
+    ) -> None:
         if isinstance(answers, _ANSWERS):
             raise UsageError("answers= is a list: one answer for each time the model is asked.")
         self._answers = [_checked(answer, at) for at, answer in enumerate(answers, 1)]
         self._output = output
+        self._name = name
         self._used = 0
         self._calls = 0
         self.failure: VLLMError | None = None
@@ -62,7 +91,7 @@ class Answers:
         left = len(self._answers) - self._used
         if left:
             raise UsageError(
-                f"The script has {left} answer{'s' * (left > 1)} too many: the run ended with "
+                f"{self._name} has {left} answer{'s' * (left > 1)} too many: the run ended with "
                 f"{stop_reason!r} in turn {turn}, after {self._used}."
             )
 
@@ -105,7 +134,7 @@ class Answers:
     def _next(self, where: str) -> ScriptAnswer:
         if self._used == len(self._answers):
             raise UsageError(
-                f"The script has {self._used} answer{'s' * (self._used != 1)}, and the model is "
+                f"{self._name} has {self._used} answer{'s' * (self._used != 1)}, and the model is "
                 f"asked once more {where}: add what it says then."
             )
         self._used += 1

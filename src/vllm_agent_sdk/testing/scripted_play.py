@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from vllm_agent_sdk._core.effects import CallModel, Compact, Effect, RunTool, effects
 from vllm_agent_sdk._core.outcome import outcome
@@ -18,8 +18,9 @@ from vllm_agent_sdk.agent.run.opening import make_world, run_started, specs
 from vllm_agent_sdk.agent.run.perform import Performer
 from vllm_agent_sdk.agent.run.world import World
 from vllm_agent_sdk.agent.tools.call import coerced_calls
+from vllm_agent_sdk.agent.tools.subagent_host import Host
 from vllm_agent_sdk.errors import UsageError
-from vllm_agent_sdk.testing.scripted_answers import Answers, changed
+from vllm_agent_sdk.testing.scripted_answers import AgentScript, Answers, changed
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.events import (
     MessageAdded,
@@ -38,7 +39,7 @@ from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
 if TYPE_CHECKING:
     from vllm_agent_sdk import Agent
 
-__all__ = ["played"]
+__all__ = ["Played", "played"]
 
 _NO_LOOP = "no running event loop"
 
@@ -68,6 +69,14 @@ class _NoServer:
         return model or "scripted"
 
 
+class Played(NamedTuple):
+    """A run that was played; the runs of its subagents, in the order in which they ended."""
+
+    result: RunResult[Any]
+    events: list[StoredEvent]
+    subagents: list[Played]
+
+
 def played(
     agent: Agent[Any, Any],
     script: Answers,
@@ -75,26 +84,40 @@ def played(
     history: list[Message],
     results: Mapping[str, Any],
     deps: Any,
-) -> tuple[RunResult[Any], list[StoredEvent]]:
+) -> Played:
     """Play a run to its end.
 
     Raises:
         UsageError: The script does not fit the run, or something waits.
     """
     load()
-    driver = _ScriptedDriver(_world(agent, results, deps), script)
+    world = dataclasses.replace(_world(agent, results, deps), run_id="scripted")
+    try:
+        run = _played(agent, world, script, results, message, history)
+    except _ScriptError as problem:
+        raise UsageError(str(problem)) from None
+    script.close(run.result.stop_reason, run.result.turns)
+    return run
+
+
+def _played(
+    agent: Agent[Any, Any],
+    world: World,
+    script: Answers,
+    results: Mapping[str, Any],
+    message: UserMessage,
+    history: list[Message],
+) -> Played:
+    scripts = {name: given for name, given in results.items() if isinstance(given, AgentScript)}
+    driver = _ScriptedDriver(world, script, scripts)
     tools = [] if agent.turn_mode == "plain" else specs(agent)
     mode = agent.turn_mode
     if mode == "auto":
         mode = "plain" if not tools else "native" if agent.output_type is None else "required"
     choice = Choice(mode, "the run is scripted")
-    started = run_started(agent, driver.world, agent.model or "scripted", tools, choice, history)
-    try:
-        result = driver.play([started, MessageAdded(message=message)])
-    except _ScriptError as problem:
-        raise UsageError(str(problem)) from None
-    script.close(result.stop_reason, driver.state.turn)
-    return result, driver.events
+    started = run_started(agent, world, agent.model or "scripted", tools, choice, history)
+    result = driver.play([started, MessageAdded(message=message)])
+    return Played(result, driver.events, driver.subagents)
 
 
 def _world(agent: Agent[Any, Any], results: Mapping[str, Any], deps: Any) -> World:
@@ -104,14 +127,15 @@ def _world(agent: Agent[Any, Any], results: Mapping[str, Any], deps: Any) -> Wor
     if unknown:
         names = ", ".join(world.tools) or "none"
         raise UsageError(f"results= names {unknown[0]!r}; the agent's tools are: {names}.")
-    tools = {
-        name: _Given(tool, results[name]) if name in results else tool
-        for name, tool in world.tools.items()
-    }
+    tools = dict(world.tools)
+    for name, given in results.items():
+        if not isinstance(given, AgentScript):
+            tools[name] = _Given(tools[name], given)
+        elif tools[name].spec.kind != "agent":
+            raise UsageError(f"results[{name!r}] is a script for an agent, and {name} is none.")
     return dataclasses.replace(
         world,
         tools=tools,
-        run_id="scripted",
         hooks=tuple(_plain_hook(each) for each in world.hooks),
         can_use_tool=_plain(world.can_use_tool, "can_use_tool"),
         ask_user=_plain(world.ask_user, "ask_user"),
@@ -159,19 +183,50 @@ def _waits(name: str) -> _ScriptError:
 class _ScriptedDriver(Driver):
     """Performs the effects of a run in the order in which they are wanted, one at a time."""
 
-    def __init__(self, world: World, script: Answers) -> None:
+    def __init__(
+        self, world: World, script: Answers, agent_scripts: Mapping[str, AgentScript]
+    ) -> None:
         super().__init__(world, self._published)
         self.events: list[StoredEvent] = []
+        self.subagents: list[Played] = []
+        self.problem: BaseException | None = None
+        self.agent_scripts = agent_scripts
+        self._said_by: dict[str, Answers] = {}
         self._script = script
         self._performer = _ScriptedPerformer(self, script)
         self._work: dict[str, tuple[Coroutine[Any, Any, StoredEvent], str]] = {}
 
     def play(self, opening: list[StoredEvent]) -> RunResult[Any]:
         """Go on until the run ends or stands still."""
+        self.world.background.listen(lambda event: _at_once(self.commit(event), "The run"))
         _at_once(self.commit(*opening), "The run")
         while self.state.phase not in {Phase.DONE, Phase.SUSPENDED}:
             self._play_step()
+        for name in self.agent_scripts:
+            if name not in self._said_by:
+                raise _ScriptError(f"results[{name!r}] is a script, and {name} was not called.")
+            self._said_by[name].close(self._result.stop_reason, self.state.turn)
         return self._result
+
+    def play_agent(
+        self, agent: Agent[Any, Any], agent_id: str, ctx: RunContext[Any], prompt: str
+    ) -> RunResult[Any]:
+        """Play the run of a subagent (`Host.play`)."""
+        name = ctx.call.name
+        script, results = self.agent_scripts[name], self.agent_scripts[name].results or {}
+        try:
+            if name not in self._said_by:
+                said = Answers(script.answers, agent.output_type, f"The script of {name}")
+                self._said_by[name] = said
+            world = dataclasses.replace(
+                _world(agent, results, ctx.deps), run_id=ctx.run_id, agent_id=agent_id
+            )
+            run = _played(agent, world, self._said_by[name], results, UserMessage(prompt), [])
+        except (UsageError, _ScriptError) as problem:
+            self.problem = problem
+            raise
+        self.subagents.append(run)
+        return run.result
 
     def _play_step(self) -> None:
         wanted = effects(self.state)
@@ -213,6 +268,7 @@ class _ScriptedPerformer(Performer):
 
     def __init__(self, driver: _ScriptedDriver, script: Answers) -> None:
         super().__init__(driver)
+        self._scripted = driver
         self._script = script
 
     async def begin(self, effect: Effect) -> None:
@@ -243,16 +299,25 @@ class _ScriptedPerformer(Performer):
         return self._script.summary(messages)
 
     async def _run_tool(self, effect: RunTool) -> StoredEvent:
-        tool = self._driver.world.tools.get(effect.call.name)
-        if effect.spec.kind == "agent" and not isinstance(tool, _Given):
-            name = effect.call.name
-            raise _ScriptError(f"{name} is an agent: results={{{name!r}: …}} says what it gives.")
+        name = effect.call.name
+        tool = self._driver.world.tools.get(name)
+        given = isinstance(tool, _Given) or name in self._scripted.agent_scripts
+        if effect.spec.kind == "agent" and not given:
+            raise _ScriptError(
+                f"{name} is an agent: results={{{name!r}: …}} says what it gives, or has the "
+                "AgentScript of what its model says."
+            )
         ended = await super()._run_tool(effect)
-        if isinstance(tool, _Given) and tool.problem is not None:
-            raise tool.problem
+        problem = tool.problem if isinstance(tool, _Given) else self._scripted.problem
+        if problem is not None:
+            raise problem
         if isinstance(ended, ToolEnded) and ended.message.text.endswith(_NO_LOOP):
             raise _waits(f"The tool {effect.call.name}")
         return changed(ended, duration_s=0.0)
+
+    def _context(self, call: ToolCall, turn: int | None = None) -> RunContext[Any]:
+        host = Host(self._driver, self._scripted.play_agent)
+        return dataclasses.replace(super()._context(call, turn), host=host)
 
 
 def _marked(message: AssistantMessage, state: State) -> AssistantMessage:

@@ -84,12 +84,13 @@ class _Subagent:
     """One call of an agent by another."""
 
     def __init__(self, agent: Agent[Any, Any], name: str, ctx: RunContext[Any]) -> None:
-        if not isinstance(ctx.host, Host) or running_loop() is None:
+        host = ctx.host
+        if not isinstance(host, Host) or (host.play is None and running_loop() is None):
             raise ToolError(f"{name} is an agent: it runs in a run of another one only.")
         self._agent = agent
         self._name = name
         self._ctx = ctx
-        self._host = ctx.host
+        self._host = host
         self._id = f"{ctx.agent_id}/{name}:{ctx.call.id}"
         self._driver: Driver | None = None
 
@@ -105,7 +106,7 @@ class _Subagent:
         except Exception as error:  # noqa: BLE001 - whatever it is, its caller goes on
             self._ended(self._partial(), "error")
             return failure(f"{self._name} could not run: {error_text(error)}")
-        self._ended(result)
+        self._ended(result, result.stop_reason)
         return _output(self._name, result)
 
     def _partial(self) -> RunResult[Any]:
@@ -129,6 +130,8 @@ class _Subagent:
         from vllm_agent_sdk.agent.run.opening import make_world, opening
 
         caller, shared = self._host.world, self._agent.client is None
+        if self._host.play is not None:
+            return self._host.play(self._within(shared), self._id, self._ctx, prompt)
         client = caller.client if shared else await self._agent.opened(stack)
         learnt = caller.learnt if shared else self._agent.learnt
         agent = self._within(shared)
