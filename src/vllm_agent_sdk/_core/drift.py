@@ -16,7 +16,7 @@ from typing import Any
 from vllm_agent_sdk.errors import UnsupportedByServerError
 from vllm_agent_sdk.types.profile import ServerProfile
 
-__all__ = ["TABLE", "Drift", "release", "suited"]
+__all__ = ["TABLE", "Drift", "lacks", "release", "suited"]
 
 Release = tuple[int, int, int]
 Body = dict[str, Any]
@@ -136,11 +136,7 @@ def suited(path: str, body: Mapping[str, Any], profile: ServerProfile) -> Mappin
     Raises:
         UnsupportedByServerError: The server is too old for something that is asked.
     """
-    version = release(profile.version.value)
-    fields = (profile.fields.value or {}).get(f"/v1{path}")
-    if version is None and fields is None:
-        return body
-    lacking = _lacking(path, version, fields)
+    lacking = lacks(path, profile)
     if not lacking:
         return body
     fitted: Body = dict(body)
@@ -148,6 +144,18 @@ def suited(path: str, body: Mapping[str, Any], profile: ServerProfile) -> Mappin
         if drift.asked(fitted):
             fitted = _older(drift, fitted, profile)
     return fitted
+
+
+def lacks(path: str, profile: ServerProfile) -> tuple[Drift, ...]:
+    """Give what the server lacks of a route, as far as is known.
+
+    Args:
+        path: The route, below `/v1`.
+        profile: What is known of the server.
+    """
+    version = release(profile.version.value)
+    fields = (profile.fields.value or {}).get(f"/v1{path}")
+    return () if version is None and fields is None else _lacking(path, version, fields)
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,13 +6,12 @@ It owns the connections, and is owned by the client whose resources share it.
 from __future__ import annotations
 
 import asyncio
-import functools
 import importlib
-import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vllm_agent_sdk.client.config import Config, as_timeout
+from vllm_agent_sdk.client.headers import Headers
 from vllm_agent_sdk.errors import (
     ClientClosedError,
     ModelNotFoundError,
@@ -52,6 +51,7 @@ class Calls:
         report: Takes facts of all calls, if anybody wants them.
 
     Attributes:
+        request_id: Gives a call's `X-Request-Id` from its keywords (`Headers.request_id`).
         refused: Told of each thing that the server turns out not to support.
         profile: What is known of the server, once that was asked for or set by hand.
     """
@@ -71,9 +71,8 @@ class Calls:
         self._report = report
         self.refused: Callable[[UnsupportedByServerError], None] = _not_told
         self._retry = retry
-        mine = dict(headers)
-        self._headers: Callable[[], dict[str, str | None]] = lambda: mine  # may hold a key: unseen
-        self._common: Callable[[], dict[str, str]] | None = None
+        self._headers = Headers(config, headers)
+        self.request_id = self._headers.request_id
         self._given = transport
         self._transport: Transport | None = None
         self._pipeline: Pipeline | None = None
@@ -82,6 +81,9 @@ class Calls:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._only_model: str | None = None
+        # The routes of which the server of a profile is known to lack nothing.
+        self._current_for: ServerProfile | None = None
+        self._current: set[str] = set()
 
     @property
     def base_url(self) -> str:
@@ -102,17 +104,6 @@ class Calls:
             transport, self._transport = self._transport, None
             if transport is not None and self._given is None:
                 await transport.aclose()
-
-    def request_id(self, params: Mapping[str, Any], *, prefix: str = "") -> str | None:
-        """Give the call's `X-Request-Id`: the one that was asked for, or a new one."""
-        given = params.get("request_id")
-        if given is not None:
-            return str(given)
-        for headers in (params.get("extra_headers") or {}, self._headers()):
-            for name, value in headers.items():
-                if name.lower() == "x-request-id":
-                    return value
-        return prefix + os.urandom(16).hex()
 
     async def chat_call(self, body: dict[str, Any], params: Mapping[str, Any]) -> Call:
         """Make the call of a chat completion; the model is the only one where none is named."""
@@ -222,7 +213,7 @@ class Calls:
         url, *elsewhere = self.config.urls(path, root=root)
         if body is not None:
             body = self.suited(path, body)
-        headers = self._head(request_id, params.get("extra_headers"))
+        headers = self._headers.of(request_id, params.get("extra_headers"))
         return Call(
             method="GET" if body is None else "POST",
             url=url,
@@ -242,11 +233,18 @@ class Calls:
         Raises:
             UnsupportedByServerError: It is too old for something that is asked.
         """
-        if self.profile is None:
+        profile = self.profile
+        if profile is None:
             return body
-        from vllm_agent_sdk._core.drift import suited
+        if self._current_for is not profile:
+            self._current_for, self._current = profile, set()
+        if path in self._current:
+            return body
+        from vllm_agent_sdk._core.drift import lacks, suited
 
-        return suited(path, body, self.profile)
+        if not lacks(path, profile):
+            self._current.add(path)
+        return suited(path, body, profile)
 
     def _encoded(self, body: Mapping[str, Any] | None) -> bytes | None:
         if body is None:
@@ -279,35 +277,6 @@ class Calls:
         """Tell the rate limit how many tokens a call used (`None`: the server did not say)."""
         if tokens is not None and self._guard is not None:
             self._guard.used(call.booking.tokens, tokens)
-
-    def _head(
-        self, request_id: str | None, extra: Mapping[str, str | None] | None
-    ) -> dict[str, str]:
-        if self._common is None:
-            common = self._same_for_all()
-            self._common = lambda: common  # with the key: unseen
-        head = dict(self._common())
-        for name, value in (extra or {}).items():
-            name = name.lower()
-            head.pop(name, None)
-            if value is not None:
-                head[name] = _header(name, value)
-        head.pop("x-request-id", None)
-        if request_id is not None:
-            head["x-request-id"] = _header("x-request-id", request_id)
-        return head
-
-    def _same_for_all(self) -> dict[str, str]:
-        """Give the headers that all requests have."""
-        head: dict[str, str | None] = {
-            "accept": "*/*",
-            "content-type": "application/json",
-            "user-agent": _user_agent(),
-        }
-        if self.config.has_key:
-            head["authorization"] = self.config.authorization()
-        head.update((name.lower(), value) for name, value in self._headers().items())
-        return {name: _header(name, value) for name, value in head.items() if value is not None}
 
     async def _connected(self) -> Pipeline:
         """Give the pipeline, made by the first call inside its loop."""
@@ -353,7 +322,7 @@ class Calls:
             method="GET",
             url=url,
             elsewhere=tuple(elsewhere),
-            headers=self._head(None, None),
+            headers=self._headers.of(None),
             timeout=Timeout(connect=_HEALTH_S, total=_HEALTH_S),
             booking=Booking(probe=True, server=server),
         )
@@ -372,27 +341,9 @@ def _not_told(_error: UnsupportedByServerError) -> None:
     return None
 
 
-def _header(name: str, value: object) -> str:
-    """Refuse what no header can carry; the value may be a key and is not shown."""
-    if not isinstance(value, str):
-        raise UsageError(f"The header {name!r} takes text, not {type(value).__name__}.")
-    if not (name.isascii() and name.isprintable()) or any(each in name for each in " :"):
-        raise UsageError(f"{name!r} is no name of a header.")
-    if not value.isprintable():
-        raise UsageError(f"The header {name!r} holds a line break or another control character.")
-    return value
-
-
 async def _http(config: Config) -> Transport:
     # aiohttp takes long to import: not on the loop.
     module = await asyncio.to_thread(importlib.import_module, HTTP_MODULE)
     tls = await asyncio.to_thread(module.tls_context, config.http)
     transport: Transport = module.AiohttpTransport(config.http, tls, config.proxy_for)
     return transport
-
-
-@functools.cache
-def _user_agent() -> str:
-    from importlib.metadata import version
-
-    return f"vllm-agent-sdk/{version('vllm-agent-sdk')}"

@@ -18,6 +18,7 @@ from vllm_agent_sdk._core.constraints import (
     reply_check,
 )
 from vllm_agent_sdk._core.reply_text import read_text
+from vllm_agent_sdk._core.transcript import wire_messages
 from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.reading import Known, TextReading
 from vllm_agent_sdk.client.requests import LOAD_REPORT, chat_body, offered_tools, with_headers
@@ -47,16 +48,23 @@ class ChatRequest:
     """A request that is checked, and not sent yet.
 
     Attributes:
-        body: What is sent; what only the server decides is added when it is.
+        body: What is sent; what only the server decides is added to a copy when it is.
         params: The call's keywords.
         messages: As they were given.
         check: What checks the reply, or raises.
+        offered: The tools that a reply may call.
     """
 
     body: dict[str, Any]
     params: ChatParams
     messages: Iterable[WireMessage]
     check: Check | None
+    offered: frozenset[str]
+
+    def of(self, messages: list[WireMessage]) -> ChatRequest:
+        """Give the same request for other messages; all else has been checked."""
+        body = {**self.body, "messages": wire_messages(messages)}
+        return ChatRequest(body, self.params, messages, self.check, self.offered)
 
 
 class ChatCompletions:
@@ -226,7 +234,8 @@ class ChatCompletions:
         body = chat_body(messages, params, defaults, stream=stream)
         if usage and "stream_options" not in body:
             body["stream_options"] = {"include_usage": True}
-        return ChatRequest(body, params, messages, None if typed else reply_check(body))
+        check = None if typed else reply_check(body)
+        return ChatRequest(body, params, messages, check, offered_tools(body))
 
     def as_sent(self, request: ChatRequest) -> dict[str, Any]:
         """Give the body that goes out, without its messages; the server is asked nothing for it.
@@ -243,13 +252,12 @@ class ChatCompletions:
 
     async def whole(self, request: ChatRequest) -> ChatCompletion[Any]:
         """Send a request and get its whole reply. Raises what `create` does."""
-        body, params = request.body, request.params
-        offered = offered_tools(body)
+        body, params = dict(request.body), request.params
         reading = await self._reading.prepare(body, params, request.messages)
         call = await self._calls.chat_call(body, with_headers(params, stream=False))
         whole, reply = await self._calls.read(call, decode_completion)
         self._calls.used(call, reply.usage.total_tokens if reply.usage else None)
-        reply.attach(whole.body, call.request_id, offered)
+        reply.attach(whole.body, call.request_id, request.offered)
         read_text(reply, think_tags=reading.think_tags, text_calls=reading.text_calls)
         if params.get("load_metrics"):
             reply.attach_load(whole.headers.get(LOAD_REPORT))
@@ -268,13 +276,14 @@ class ChatCompletions:
     def _opening(
         self, request: ChatRequest, response_type: Any = None
     ) -> tuple[Opening, ChatAccumulator]:
-        calls, body, params = self._calls, request.body, request.params
+        calls, body, params = self._calls, dict(request.body), request.params
         headed = with_headers(params, stream=True)
         request_id = calls.request_id(params)
 
         async def open_stream() -> Any:
             if response_type is not None:
                 _constrain(request, await _output_of(response_type))
+                body.update(request.body)
             reading = await self._reading.prepare(body, params, request.messages)
             folded.read_text(think_tags=reading.think_tags, text_calls=reading.text_calls)
             call = await calls.chat_call(body, {**headed, "request_id": request_id})
@@ -284,7 +293,7 @@ class ChatCompletions:
             if request.check is not None:  # that of a type is made when the stream is opened
                 request.check(reply)
 
-        choices, offered = body.get("n") or 1, offered_tools(body)
+        choices, offered = body.get("n") or 1, request.offered
         opening = Opening(
             open_stream,
             choices=choices,

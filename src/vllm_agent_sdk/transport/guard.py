@@ -252,7 +252,10 @@ class Guard:
                     )
                 )
         try:
-            server = await self._choose(passage)
+            now = loop.time()
+            self._ask_health(now)
+            chosen = self._pool.pick(now, passage.tried, elsewhere=passage.elsewhere)
+            server = await self._another(passage) if chosen is None else chosen
         except BaseException:
             if slots is not None:
                 slots.release()
@@ -267,18 +270,15 @@ class Guard:
         if self._slots is not None:
             self._slots.release()
 
-    async def _choose(self, passage: Passage) -> int:
-        """Choose a server; the health of those that are left alone is asked for meanwhile."""
+    async def _another(self, passage: Passage) -> int:
+        """Choose a server where all were left alone, once the health of one has been heard of."""
         failure = passage.failure
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        self._ask_health(now)
-        server = self._pool.pick(now, passage.tried, elsewhere=passage.elsewhere)
-        if server is None and failure is None and self._asking:
+        if failure is None and self._asking:
             await asyncio.wait(set(self._asking), return_when=asyncio.FIRST_COMPLETED)
             server = self._pool.pick(loop.time(), passage.tried)
-        if server is not None:
-            return server
+            if server is not None:
+                return server
         if failure is not None:
             raise failure.with_facts(attempts=max(1, passage.attempts.made - 1))
         last = self._pool.last()

@@ -11,7 +11,6 @@ import base64
 import io
 import os
 import ssl
-import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -93,12 +92,14 @@ class _Way(Fact, frozen=True):
 class _Stream:
     """A reply being read (`ByteStream`)."""
 
-    __slots__ = ("__weakref__", "_error", "_response", "_url")
+    __slots__ = ("_error", "_open", "_response", "_url")
 
-    def __init__(self, response: aiohttp.ClientResponse, url: str) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, url: str, streams: set[_Stream]) -> None:
         self._response = response
         self._url = url
         self._error: VLLMError | None = None
+        self._open = streams
+        streams.add(self)
 
     @property
     def status(self) -> int:
@@ -125,10 +126,12 @@ class _Stream:
         if self._error is None:
             self._error = error
             self._response.content.set_exception(error)
+        self._open.discard(self)
         self._response.close()
 
     async def aclose(self) -> None:
         """Release the connection, or close it if the body was not read to its end."""
+        self._open.discard(self)
         if self._response.content.at_eof():
             self._response.release()
         else:
@@ -166,7 +169,7 @@ class AiohttpTransport:
         self._socket = options.unix_socket
         self._has_cert = options.client_cert is not None
         self._ways: dict[str, _Way] = {}
-        self._streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
+        self._streams: set[_Stream] = set()
 
     async def send(self, request: Request) -> _Stream:
         """Send a request and wait for the reply's head."""
@@ -202,9 +205,7 @@ class AiohttpTransport:
             if not isinstance(cause, aiohttp.ClientResponseError):
                 raise failure from cause
         else:
-            stream = _Stream(response, request.url)
-            self._streams.add(stream)
-            return stream
+            return _Stream(response, request.url, self._streams)
         raise failure  # its cause would show the request's headers, the key among them
 
     async def aclose(self) -> None:

@@ -32,7 +32,7 @@ from vllm_agent_sdk.transport.base import ByteStream, Request, Transport
 from vllm_agent_sdk.transport.call import Call, Whole, hide, mask_of
 from vllm_agent_sdk.transport.guard import Admission, Guard, Passage
 from vllm_agent_sdk.transport.open_stream import Clock, OpenStream, total_expired
-from vllm_agent_sdk.transport.underway import Underway
+from vllm_agent_sdk.transport.underway import Scope, Underway
 
 __all__ = ["Call", "OpenStream", "Pipeline", "Whole", "mask_of"]
 
@@ -84,24 +84,18 @@ class Pipeline:
         return self._reported(call, passage, self._fetch(call, passage), stream=False)
 
     async def _fetch(self, call: Call, passage: Passage) -> Whole:
-        scope = asyncio.timeout(call.timeout.total)
-        self._underway.begin(scope)
+        total = call.timeout.total
+        scope = self._underway.scope(
+            None if total is None else asyncio.get_running_loop().time() + total
+        )
         try:
-            async with scope:
+            with scope:
                 return await self._guard.run(passage, partial(self._whole, call))
         except VLLMError as error:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
         except TimeoutError:
-            failure = self._closed(scope) or total_expired(call.timeout)
+            failure = _closed(scope) or total_expired(call.timeout)
             raise failure.with_facts(request_id=call.request_id) from None
-        finally:
-            self._underway.over(scope)
-
-    def _closed(self, scope: asyncio.Timeout) -> VLLMError | None:
-        """Say that the client was closed, if that is why a call ended."""
-        if self._underway.was_ended(scope):
-            return ClientClosedError("The client was closed while the call ran.")
-        return None
 
     async def _whole(self, call: Call, admission: Admission) -> Whole:
         try:
@@ -148,18 +142,16 @@ class Pipeline:
 
     async def _within(self, call: Call, clock: Clock, sent: Coroutine[Any, Any, T]) -> T:
         """Wait for a reply's head until the call's deadline, or the client's end."""
-        scope = asyncio.timeout_at(clock.deadline)
-        self._underway.begin(scope)
+        scope = self._underway.scope(clock.deadline)
         try:
-            async with scope:
+            with scope:
                 return await sent
         except VLLMError as error:
             raise error.with_facts(request_id=call.request_id) from error.__cause__
         except TimeoutError:
-            failure = self._closed(scope) or clock.expired()
+            failure = _closed(scope) or clock.expired()
             raise failure.with_facts(request_id=call.request_id) from None
         finally:
-            self._underway.over(scope)
             sent.close()
 
     async def _begin(self, call: Call, passage: Passage, clock: Clock, opened: OpenStream) -> bytes:
@@ -281,6 +273,13 @@ class Pipeline:
 
 
 def _nobody(_fact: ServerFact) -> None:
+    return None
+
+
+def _closed(scope: Scope) -> VLLMError | None:
+    """Say that the client was closed, if that is why a call ended."""
+    if scope.closed:
+        return ClientClosedError("The client was closed while the call ran.")
     return None
 
 

@@ -60,6 +60,18 @@ class Learnt:
     _traits: dict[tuple[str, str | None], Traits] = field(
         default_factory=dict[tuple[str, str | None], Traits]
     )
+    _windows: dict[str, tuple[ServerProfile, int | None]] = field(
+        default_factory=dict[str, tuple[ServerProfile, int | None]]
+    )
+
+    def window(self, profile: ServerProfile | None, model: str) -> int | None:
+        """Give the tokens that a model can read and write in one call, as its profile says."""
+        if profile is None:
+            return None
+        known = self._windows.get(model)
+        if known is None or known[0] is not profile:
+            known = self._windows[model] = (profile, _window(profile, model))
+        return known[1]
 
     def moved(self, client: ChatModel, mode: str, reason: str) -> None:
         """Remember that a server does not keep to the modes before this one."""
@@ -126,9 +138,9 @@ async def choose_mode(
     """
     if not tools or asked == "plain":
         reason = "asked for" if asked == "plain" else "there are no tools"
-        return Choice("plain", reason, window=_window(learnt.known(client), model))
+        return Choice("plain", reason, window=learnt.window(learnt.known(client), model))
     profile = await learnt.profile(client)
-    window = _window(profile, model)
+    window = learnt.window(profile, model)
     if asked != "auto":
         return Choice(asked, "asked for", window=window)
     move = learnt.moves.get(address_of(client)[0])
@@ -174,9 +186,7 @@ def _why(fact: Known[Any]) -> str:
     return fact.reason or fact.flag or "it says nothing of it"
 
 
-def _window(profile: ServerProfile | None, model: str) -> int | None:
-    if profile is None:
-        return None
+def _window(profile: ServerProfile, model: str) -> int | None:
     card = next((card for card in profile.models if card.id == model), None)
     if card is None:
         return profile.context_length.value

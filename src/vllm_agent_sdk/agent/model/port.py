@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from vllm_agent_sdk.agent.model.client import check_client
 from vllm_agent_sdk.agent.model.turns import Written
@@ -20,6 +20,9 @@ from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.chat import ChatCompletion
 from vllm_agent_sdk.types.events import Finished, StreamEvent
 from vllm_agent_sdk.types.protocols import ChatEvents, ChatModel
+
+if TYPE_CHECKING:
+    from vllm_agent_sdk.client.chat import ChatCompletions, ChatRequest
 
 __all__ = ["Endpoint", "Request", "endpoint_of"]
 
@@ -68,24 +71,35 @@ def endpoint_of(client: ChatModel, api: str) -> Endpoint:
 
 
 class _Chat:
-    """Chat completions of a vLLM server."""
+    """Chat completions of a vLLM server.
+
+    From turn to turn the messages are others, and mostly nothing else: that is checked once.
+    """
 
     def __init__(self, client: AsyncVLLM) -> None:
         self._completions = client.chat.completions
+        self._last: tuple[dict[str, Any], bool, ChatRequest] | None = None
 
     def request(self, params: Mapping[str, Any], *, stream: bool) -> _ChatRequest:
-        return _ChatRequest(self._completions, params, stream)
+        given: Any = {name: value for name, value in params.items() if name != "messages"}
+        messages: Any = params["messages"]
+        count = len(messages)
+        if count and isinstance(messages, Written):
+            messages = [messages.joined]  # written as they are, whatever their number
+        last = self._last
+        if last is not None and count and last[0] == given and last[1] is stream:
+            made = last[2].of(messages)
+        else:
+            made = self._completions.request(messages, given, stream=stream, usage=stream)
+            self._last = (given, stream, made.of([]))  # without what was said
+        return _ChatRequest(self._completions, made, count)
 
 
 class _ChatRequest:
-    def __init__(self, completions: Any, params: Mapping[str, Any], stream: bool) -> None:
-        given = {name: value for name, value in params.items() if name != "messages"}
-        messages: Any = params["messages"]
-        self._count = len(messages)
-        if messages and isinstance(messages, Written):
-            messages = [messages.joined]  # written as they are, whatever their number
+    def __init__(self, completions: ChatCompletions, made: ChatRequest, count: int) -> None:
         self._completions = completions
-        self._made = completions.request(messages, given, stream=stream, usage=stream)
+        self._made = made
+        self._count = count
 
     def shown(self) -> dict[str, Any]:
         sent = self._completions.as_sent(self._made)

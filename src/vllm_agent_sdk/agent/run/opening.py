@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_agent_sdk._core.questions import QUESTION_TOOL
 from vllm_agent_sdk._core.run_state import State
 from vllm_agent_sdk.agent.model.mode import Choice, Learnt, choose_mode
-from vllm_agent_sdk.agent.model.port import endpoint_of
+from vllm_agent_sdk.agent.model.port import Endpoint, endpoint_of
 from vllm_agent_sdk.agent.run.rewind import SessionFiles
 from vllm_agent_sdk.agent.run.world import World
 from vllm_agent_sdk.agent.tools.background import Background
@@ -59,7 +59,7 @@ def make_world(
     standing = _standing(agent)
     return World(
         client=client,
-        endpoint=endpoint_of(client, agent.api),
+        endpoint=standing.endpoint_of(client, agent.api),
         tools=standing.tools,
         offered=standing.offered,
         specs=standing.specs,
@@ -90,6 +90,14 @@ class _Standing:
     hooks: tuple[Matcher, ...]
     hook_specs: tuple[HookSpec, ...]
     sampling: dict[str, Any]
+    endpoint: tuple[ChatModel, Endpoint] | None = None
+
+    def endpoint_of(self, client: ChatModel, api: str) -> Endpoint:
+        """Give what takes the requests to a client; for the same one the same."""
+        known = self.endpoint
+        if known is None or known[0] is not client:
+            known = self.endpoint = (client, endpoint_of(client, api))
+        return known[1]
 
 
 def _standing(agent: Agent[Any, Any]) -> _Standing:
