@@ -1,6 +1,6 @@
 """Sessions whose process is killed (`kill -9`) again and again, and taken up each time.
 
-`python -m benchmarks.crash [--kills 200] [--store sqlite | --store postgresql://…]`
+`python -m benchmarks.crash [--kills 200] [--store sqlite | --store postgresql://…] [--every 1000]`
 
 A child process runs four sessions at once against a simulator. Their tool is not idempotent: it
 writes a line to a file, then waits a moment. The child tells in another file which events it was
@@ -8,7 +8,11 @@ shown; then it is killed at a random moment, and another child takes everything 
 
 1. every event that was shown is in the log;
 2. every run ends, and every call has one result;
-3. no call reached the tool twice without a yes to the question that its recovery asked.
+3. no call reached the tool twice without a yes to the question that its recovery asked;
+4. a session's snapshot, and the events after it, lead to what the whole log leads to.
+
+With `--every 20` sessions keep a snapshot after so many events, not after a thousand (the library's
+own constants are set to that in the child), so that most openings begin with one.
 """
 
 from __future__ import annotations
@@ -57,8 +61,12 @@ def store_of(spec: str, folder: Path) -> Any:
     return sessions.PostgresStore(spec)
 
 
-def child(spec: str, folder: Path, base_url: str, seed: int, last: bool) -> None:
+def child(spec: str, folder: Path, base_url: str, seed: int, every: int, last: bool) -> None:
     """Take up what was left, then run on; the last child only ends what is there."""
+    from vllm_agent_sdk.agent.session import replay
+
+    if every != replay.EVENTS:
+        replay.EVENTS, replay.BYTES = every, sys.maxsize
     asyncio.run(_child(spec, folder, base_url, seed, last))
 
 
@@ -97,6 +105,8 @@ async def _session(
                 line(folder / "shown", f"{name} {event.seq} {type(event).__name__}")
 
     async with agent.session(name, store=store) as session:
+        if (snapshots := session._snapshots) is not None and snapshots.seq:
+            line(folder / "opened", f"{name} {snapshots.seq}")
         feed = session.events(until="close")
         watching = asyncio.create_task(watch())
         while True:
@@ -146,7 +156,7 @@ def simulator() -> Iterator[str]:
         yield server.base_url
 
 
-def kill_often(spec: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
+def kill_often(spec: str, folder: Path, kills: int, seed: int, every: int = 1000) -> dict[str, Any]:
     """Kill that often, end what is left, check everything, and give the figures."""
     context = multiprocessing.get_context("forkserver")
     loop = [f"vllm_agent_sdk.agent.run.{name}" for name in ("driver", "opening")]
@@ -156,11 +166,11 @@ def kill_often(spec: str, folder: Path, kills: int, seed: int) -> dict[str, Any]
     with simulator() as base_url:
         for number in range(kills):
             process = context.Process(
-                target=child, args=(spec, folder, base_url, seed * 10_000 + number, False)
+                target=child, args=(spec, folder, base_url, seed * 10_000 + number, every, False)
             )
             process.start()
             _kill_when_it_has_gone_on(process, folder / "shown", pick)
-        process = context.Process(target=child, args=(spec, folder, base_url, seed, True))
+        process = context.Process(target=child, args=(spec, folder, base_url, seed, every, True))
         process.start()
         process.join(PATIENCE)
         if process.exitcode != 0:
@@ -216,6 +226,7 @@ async def check(spec: str, folder: Path) -> dict[str, Any]:
             runs = sum(isinstance(event, RunStarted) for event in log)
             assert runs == sum(isinstance(event, RunEnded) for event in log)
             check_pairs(name, state.history)
+            await check_snapshot(store, name, state)
             ended = [event for event in log if isinstance(event, ToolEnded) and event.executed]
             missing = [event for event in ended if not counted[event.message.call_id]]
             assert not missing, f"{name}: told to have run, and did not: {missing}"
@@ -229,8 +240,23 @@ async def check(spec: str, folder: Path) -> dict[str, Any]:
             )
     twice = {call: times for call, times in counted.items() if times > 1 + allowed[call]}
     assert not twice, f"counted more often than allowed: {twice}"
+    figures["openings_from_a_snapshot"] = len(lines(folder / "opened"))
     figures["counted_twice_with_a_yes"] = sum(times > 1 for times in counted.values())
     return dict(figures)
+
+
+async def check_snapshot(store: Any, name: str, state: Any) -> None:
+    """A session that is opened from its snapshot stands where its whole log leads to."""
+    from vllm_agent_sdk.agent.session.replay import Snapshots
+
+    log = await store.open(name, create=False)
+    try:
+        opened = Snapshots(name, log)
+        assert (await opened.replay())[0] == state, f"{name}: its snapshot leads elsewhere"
+        kept = await log.snapshot()
+        assert opened.seq == (0 if kept is None else kept.seq), f"{name}: its snapshot is not used"
+    finally:
+        await log.aclose()
 
 
 def check_pairs(name: str, history: Any) -> None:
@@ -254,9 +280,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--store", default="sqlite", help="sqlite, or a PostgreSQL address")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--every", type=int, default=1000, help="events from snapshot to snapshot")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="crash-") as folder:
-        figures = kill_often(options.store, Path(folder), options.kills, options.seed)
+        figures = kill_often(
+            options.store, Path(folder), options.kills, options.seed, options.every
+        )
     print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in figures.items()))
     sys.exit(0)
 
