@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vllm_agent_sdk import AsyncVLLM, Finished
+from vllm_agent_sdk import AsyncVLLM, Breaker, Finished, HTTPOptions
 from vllm_agent_sdk.errors import (
     ProtocolError,
     StreamFailedError,
@@ -28,6 +28,12 @@ CUT = "The connection was lost."
 
 def client_of(transport: FixedTransport) -> AsyncVLLM:
     return AsyncVLLM("http://fixed", model="m", transport=transport)
+
+
+def patient(transport: FixedTransport) -> AsyncVLLM:
+    """A client that asks again, however often a server has failed."""
+    http = HTTPOptions(breaker=Breaker(failures=10**9))
+    return AsyncVLLM("http://fixed", model="m", transport=transport, http=http)
 
 
 async def outcome(vllm: AsyncVLLM, **params: Any) -> ChatCompletion | VLLMError:
@@ -64,10 +70,13 @@ async def test_a_cut_at_any_byte_is_an_error_or_the_whole_reply(name: str, lost:
     complete = finished_at(stream)
     assert isinstance(whole, StreamFailedError if complete is None else ChatCompletion)
     text = whole.partial.text if isinstance(whole, VLLMError) else whole.text
+    vllm = patient(transport)
     for at in range(len(stream)):
         transport.pieces, transport.lost = (stream[:at],), lost
-        async with client_of(transport) as vllm:  # a new one: a dead engine is not asked again
-            said = await outcome(vllm)
+        said = await outcome(vllm)
+        if isinstance(said, StreamFailedError):  # a dead engine is not asked again
+            await vllm.aclose()
+            vllm = patient(transport)
         if isinstance(said, ChatCompletion):
             assert complete is not None
             assert at >= complete
@@ -79,6 +88,7 @@ async def test_a_cut_at_any_byte_is_an_error_or_the_whole_reply(name: str, lost:
             assert complete is None or at < complete
             assert text.startswith(said.partial.text)
             assert said.request_id
+    await vllm.aclose()
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["closed", "lost"])
