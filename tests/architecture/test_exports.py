@@ -7,6 +7,7 @@ import builtins
 import inspect
 import re
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,13 @@ def test_dir_shows_every_public_name() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(vllm_agent_sdk, "NoSuchName")
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert vllm_agent_sdk.__version__ == project["version"], (
+        "pyproject.toml and src/vllm_agent_sdk/_version.py name different versions."
+    )
 
 
 def test_every_error_can_be_imported_from_the_package() -> None:

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_core",),
     ("types",),
     ("_portal",),
-    ("errors",),
+    ("errors", "_version"),
 )
 LISTED_ONE_BY_ONE = {"sessions", "telemetry"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, overload
 
 from typing_extensions import TypeForm, TypeVar
 
-from vllm_agent_sdk.agent.definition_check import check, check_changes, checked_history
 from vllm_agent_sdk.agent.model.client import is_address
-from vllm_agent_sdk.agent.model.mode import Learnt
-from vllm_agent_sdk.agent.run.run import Run, Start, alone
-from vllm_agent_sdk.agent.run.start import start, start_all
-from vllm_agent_sdk.agent.session.prompts import Prompts
 from vllm_agent_sdk.agent.tools.toolset import Offered, Toolset, given_tools
 from vllm_agent_sdk.client.vllm import AsyncVLLM
 from vllm_agent_sdk.errors import UsageError
@@ -24,7 +19,7 @@ from vllm_agent_sdk.types.hooks import Hooks
 from vllm_agent_sdk.types.messages import (
     Message,
     Prompt,
-    as_user_message,
+    Prompts,
 )
 from vllm_agent_sdk.types.options import Context, Limits, Price, Sampling, TurnMode
 from vllm_agent_sdk.types.permissions import Permissions
@@ -33,7 +28,9 @@ from vllm_agent_sdk.types.results import RunResult
 
 if TYPE_CHECKING:
     from vllm_agent_sdk._core.output import OutputType
+    from vllm_agent_sdk.agent.model.mode import Learnt
     from vllm_agent_sdk.agent.run.blocking import BlockingRun
+    from vllm_agent_sdk.agent.run.run import Run
     from vllm_agent_sdk.agent.session.blocking import BlockingSession
     from vllm_agent_sdk.agent.session.session import Session
     from vllm_agent_sdk.agent.tools.function import FunctionTool
@@ -53,7 +50,7 @@ class _Own:
     def __init__(self) -> None:
         self.offered: dict[str, Offered] = {}
         self.client: AsyncVLLM | None = None
-        self.learnt = Learnt()
+        self.learnt: Learnt | None = None
         self.output: OutputType | None = None
 
 
@@ -127,6 +124,8 @@ class Agent(Generic[Deps, T]):
 
     def __post_init__(self) -> None:
         """Check what can be checked without a server."""
+        from vllm_agent_sdk.agent.definition_check import check
+
         self._own.offered = given_tools(self.tools)
         check(self)
         if self.output is not str:
@@ -137,6 +136,8 @@ class Agent(Generic[Deps, T]):
 
     def with_(self, **changes: Any) -> Self:
         """Give a copy with some fields changed. Raises `UsageError` for an unknown field."""
+        from vllm_agent_sdk.agent.definition_check import check_changes
+
         check_changes(self, changes)
         return replace(self, **changes)
 
@@ -202,7 +203,10 @@ class Agent(Generic[Deps, T]):
         Raises:
             UsageError: The call cannot work as it is.
         """
-        return await alone(self._start(prompt, history, deps))
+        # What runs need is loaded by the first: importing the class stays quick.
+        from vllm_agent_sdk.agent.run.start import run_alone
+
+        return await run_alone(self, prompt, history, deps)
 
     @overload
     def stream(
@@ -218,7 +222,9 @@ class Agent(Generic[Deps, T]):
         self, prompt: Prompt | Prompts, *, history: Iterable[Message] = (), deps: Any = None
     ) -> Run[T]:
         """Run the agent and watch: `async with agent.stream(…) as run: async for event in run`."""
-        return self._begin(prompt, history, deps)
+        from vllm_agent_sdk.agent.run.start import begin
+
+        return begin(self, prompt, history, deps)
 
     @overload
     def run_sync(
@@ -243,7 +249,8 @@ class Agent(Generic[Deps, T]):
         """
         from vllm_agent_sdk.agent.run.blocking import BlockingRun
 
-        return BlockingRun(self._blocking("run_sync", "run")._begin(prompt, history, deps)).wait()
+        twin = self._blocking("run_sync", "run")
+        return BlockingRun(twin.stream(prompt, history=history, deps=deps)).wait()
 
     @overload
     def stream_sync(
@@ -265,7 +272,8 @@ class Agent(Generic[Deps, T]):
         """
         from vllm_agent_sdk.agent.run.blocking import BlockingRun
 
-        return BlockingRun(self._blocking("stream_sync", "stream")._begin(prompt, history, deps))
+        twin = self._blocking("stream_sync", "stream")
+        return BlockingRun(twin.stream(prompt, history=history, deps=deps))
 
     def session(
         self,
@@ -331,17 +339,8 @@ class Agent(Generic[Deps, T]):
     def _copy(self, **changes: Any) -> Self:
         """Give a copy that shares what was learnt of servers, and has no client open."""
         copy = replace(self, **changes)
-        copy._own.learnt = self._own.learnt
+        copy._own.learnt = self.learnt
         return copy
-
-    def _begin(self, prompt: Prompt | Prompts, history: Iterable[Message], deps: Any) -> Run[T]:
-        return Run(self._start(prompt, history, deps))
-
-    def _start(self, prompt: Prompt | Prompts, history: Iterable[Message], deps: Any) -> Start:
-        said = checked_history(history)
-        if isinstance(prompt, AsyncIterable):
-            return start_all(self, prompt, said, deps)
-        return start(self, as_user_message(prompt), said, deps)
 
     @property
     def has_client(self) -> bool:
@@ -359,7 +358,7 @@ class Agent(Generic[Deps, T]):
         if self._own.client is not None:
             return self._own.client
         client = await stack.enter_async_context(AsyncVLLM(self.client))
-        self._own.learnt.give(client)
+        self.learnt.give(client)
         return client
 
     def priced(self) -> dict[str, Price]:
@@ -380,4 +379,8 @@ class Agent(Generic[Deps, T]):
     @property
     def learnt(self) -> Learnt:
         """What this agent has learnt about its servers."""
+        if self._own.learnt is None:
+            from vllm_agent_sdk.agent.model.mode import Learnt
+
+            self._own.learnt = Learnt()
         return self._own.learnt

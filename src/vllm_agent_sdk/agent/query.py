@@ -8,10 +8,9 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from vllm_agent_sdk.agent.definition import Agent
-from vllm_agent_sdk.agent.session.prompts import Prompts
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.events import MessageAdded, ModelEnded, RunEnded, TextDelta, ToolEnded
-from vllm_agent_sdk.types.messages import Message, Prompt
+from vllm_agent_sdk.types.messages import Message, Prompt, Prompts
 from vllm_agent_sdk.types.results import RunResult
 
 if TYPE_CHECKING:

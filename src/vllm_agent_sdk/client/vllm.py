@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import importlib
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from vllm_agent_sdk.client.calls import HTTP_MODULE, Calls
-from vllm_agent_sdk.client.chat import Chat
-from vllm_agent_sdk.client.config import resolve
-from vllm_agent_sdk.client.fields import check_fields
-from vllm_agent_sdk.client.tokens import Tokens
 from vllm_agent_sdk.errors import UnsupportedByServerError, UsageError
 from vllm_agent_sdk.telemetry.recorder import Recorder
 from vllm_agent_sdk.transport.base import Transport
-from vllm_agent_sdk.transport.reports import reporter
 from vllm_agent_sdk.types.chat import ChatDefaults
 from vllm_agent_sdk.types.options import HTTPOptions, RetryPolicy, Timeout
 
@@ -70,10 +63,19 @@ class AsyncVLLM:
         telemetry: Recorder | None = None,
         transport: Transport | None = None,
     ) -> None:
+        # Loaded by the first client: importing the class stays quick.
+        from vllm_agent_sdk.client.calls import HTTP_MODULE, Calls
+        from vllm_agent_sdk.client.chat import Chat
+        from vllm_agent_sdk.client.config import resolve
+        from vllm_agent_sdk.client.fields import check_fields
+        from vllm_agent_sdk.client.tokens import Tokens
+        from vllm_agent_sdk.transport.reports import reporter
+
         config = resolve(
             base_url=base_url, api_key=api_key, model=model, timeout=timeout, http=http
         )
-        check_fields(defaults or {}, ChatDefaults, "defaults=")
+        if defaults:
+            check_fields(defaults, ChatDefaults, "defaults=")
         self._calls = Calls(
             config,
             retry or RetryPolicy(),
@@ -174,6 +176,8 @@ class AsyncVLLM:
 
 
 def _loop_runs() -> bool:
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

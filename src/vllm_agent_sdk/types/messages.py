@@ -7,6 +7,7 @@ JSON both ways (`role` tells messages apart, `type` blocks), and compare by valu
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterable
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ __all__ = [
     "MediaBlock",
     "Message",
     "Prompt",
+    "Prompts",
     "ReasoningBlock",
     "SystemMessage",
     "TextBlock",
@@ -303,6 +305,9 @@ Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolMessag
 
 #: What a run can be started with.
 Prompt: TypeAlias = str | ContentBlock | list[str | ContentBlock] | UserMessage
+
+#: An async iterator of prompts.
+Prompts: TypeAlias = AsyncIterable[Prompt]
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 

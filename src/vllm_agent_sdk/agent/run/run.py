@@ -30,6 +30,7 @@ T = TypeVar("T", default=str)
 _MODULES = (
     "vllm_agent_sdk.agent.run.driver",
     "vllm_agent_sdk.agent.run.opening",
+    "vllm_agent_sdk.client.chat",
     "vllm_agent_sdk.client.server",
     "vllm_agent_sdk._core.drift",
 )

@@ -16,12 +16,11 @@ from vllm_agent_sdk.agent.run.blocking import BlockingEvents, BlockingRun
 if TYPE_CHECKING:
     from vllm_agent_sdk.agent.run.run import Run
     from vllm_agent_sdk.agent.session.feed import Until
-    from vllm_agent_sdk.agent.session.prompts import Prompts
     from vllm_agent_sdk.agent.session.session import Session, When
     from vllm_agent_sdk.types.checkpoints import Checkpoint, RewindPlan
     from vllm_agent_sdk.types.context import CacheReport, CacheTurn, ContextUsage
     from vllm_agent_sdk.types.events import Compacted
-    from vllm_agent_sdk.types.messages import Message, Prompt
+    from vllm_agent_sdk.types.messages import Message, Prompt, Prompts
     from vllm_agent_sdk.types.permissions import Decision, PermissionMode
     from vllm_agent_sdk.types.results import Pending, RunResult
 

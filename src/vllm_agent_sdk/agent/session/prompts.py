@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 from vllm_agent_sdk.agent.run.run import Run
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.events import StoredEvent
-from vllm_agent_sdk.types.messages import Prompt, UserMessage, as_user_message
+from vllm_agent_sdk.types.messages import Prompt, Prompts, UserMessage, as_user_message
 from vllm_agent_sdk.types.results import RunResult
 
-__all__ = ["PromptRuns", "Prompts"]
-
-#: An async iterator of prompts.
-Prompts: TypeAlias = AsyncIterable[Prompt]
+__all__ = ["PromptRuns"]
 
 #: Seconds that an iterator which is being read has to end when it is cancelled.
 _CANCEL_S = 1.0

@@ -19,7 +19,7 @@ from vllm_agent_sdk.agent.run.asking import decided
 from vllm_agent_sdk.agent.run.run import Run, Start
 from vllm_agent_sdk.agent.session.context import SessionContext
 from vllm_agent_sdk.agent.session.feed import EventFeed, Until
-from vllm_agent_sdk.agent.session.prompts import PromptRuns, Prompts
+from vllm_agent_sdk.agent.session.prompts import PromptRuns
 from vllm_agent_sdk.agent.session.runs import heard, unsupported
 from vllm_agent_sdk.agent.tools.results import output_of
 from vllm_agent_sdk.errors import UsageError
@@ -33,7 +33,7 @@ from vllm_agent_sdk.types.events import (
     ToolEnded,
     UserAnswered,
 )
-from vllm_agent_sdk.types.messages import Prompt, ToolMessage, UserMessage, as_user_message
+from vllm_agent_sdk.types.messages import Prompt, Prompts, ToolMessage, UserMessage, as_user_message
 from vllm_agent_sdk.types.permissions import Decision, PermissionMode, check_mode
 from vllm_agent_sdk.types.results import RunResult
 
