@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vllm_agent_sdk._version import __version__
 from vllm_agent_sdk.client.config import Config
 from vllm_agent_sdk.errors import UsageError
 
@@ -68,7 +68,7 @@ class Headers:
         head: dict[str, str | None] = {
             "accept": "*/*",
             "content-type": "application/json",
-            "user-agent": _user_agent(),
+            "user-agent": f"vllm-agent-sdk/{__version__}",
         }
         if self._config.has_key:
             head["authorization"] = self._config.authorization()
@@ -85,10 +85,3 @@ def _checked(name: str, value: object) -> str:
     if not value.isprintable():
         raise UsageError(f"The header {name!r} holds a line break or another control character.")
     return value
-
-
-@functools.cache
-def _user_agent() -> str:
-    from importlib.metadata import version
-
-    return f"vllm-agent-sdk/{version('vllm-agent-sdk')}"
