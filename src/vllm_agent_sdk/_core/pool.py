@@ -19,7 +19,7 @@ from vllm_agent_sdk.errors import ConnectError, ConnectTimeoutError, VLLMError
 from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.options import Breaker as BreakerOptions
 
-__all__ = ["Change", "Pool"]
+__all__ = ["NOTHING", "Change", "Pool"]
 
 
 @dataclass(slots=True)
@@ -41,7 +41,8 @@ class Change(Fact, frozen=True, gc=False):
     returned: bool = False
 
 
-_NOTHING = Change()
+#: Of an outcome that changed nothing.
+NOTHING = Change()
 
 
 class Pool:
@@ -74,6 +75,10 @@ class Pool:
             elsewhere: Take none of these.
         """
         if len(self._servers) == 1:
+            only = self._servers[0]
+            calm = not only.dead and (only.breaker is None or only.breaker.quiet)
+            if calm and not elsewhere:
+                return 0
             return self._only(now, away=elsewhere and 0 in tried)
         usable = [number for number in range(len(self._servers)) if self._usable(number, now)]
         fresh = [number for number in usable if number not in tried]
@@ -131,12 +136,12 @@ class Pool:
     def answered(self, number: int) -> Change:
         """Report that an attempt was answered, if only by a refusal."""
         server = self._servers[number]
-        if server.breaker is None:
-            return _NOTHING
+        if server.breaker is None or server.breaker.quiet:
+            return NOTHING
         closed = server.breaker.is_open
         server.breaker.succeeded()
         if not closed:
-            return _NOTHING
+            return NOTHING
         back = len(self._servers) > 1 and not server.dead
         return Change(closed=closed, returned=back)
 

@@ -196,10 +196,14 @@ class Breaker:
     """Keeps calls from a server that failed `failures` times in a row, for `reset_s` seconds.
 
     Then one call is let through; its outcome closes or opens it again.
+
+    Attributes:
+        quiet: Nothing has failed since a call was answered: all go out, and no answer changes that.
     """
 
     def __init__(self, options: BreakerOptions) -> None:
         self._options = options
+        self.quiet = True
         self._failures = 0
         self._opened_at: float | None = None
         self._probing = False
@@ -228,6 +232,7 @@ class Breaker:
 
     def succeeded(self) -> None:
         """Report that an admitted call was answered."""
+        self.quiet = True
         self._failures = 0
         self._opened_at = None
         self._probing = False
@@ -239,6 +244,7 @@ class Breaker:
 
     def failed(self, now: float, *, at_once: bool = False) -> None:
         """Report that an admitted call failed; `at_once` opens it whatever came before."""
+        self.quiet = False
         self._failures += 1
         if at_once or self._probing or self._failures >= self._options.failures:
             self._opened_at = now
@@ -247,6 +253,7 @@ class Breaker:
     def on_trial(self) -> None:
         """Close it, and open it again at the next failure."""
         self.succeeded()
+        self.quiet = False
         self._failures = int(self._options.failures) - 1
 
     def dropped(self) -> None:

@@ -259,10 +259,10 @@ class Calls:
         return encoded
 
     def _booking(self, body: Mapping[str, Any] | None, *, stores: bool, probe: bool) -> Booking:
-        tokens = self._tokens(body)
-        if not (stores or probe or tokens):
+        limited = self.config.http.tokens_per_min is not None
+        if not (stores or probe or limited):
             return _BOOKING
-        return Booking(stores=stores, tokens=tokens, probe=probe)
+        return Booking(stores=stores, tokens=self._tokens(body), probe=probe)
 
     def _tokens(self, body: Mapping[str, Any] | None) -> int:
         """Estimate the tokens a call may need: four bytes of prompt each, and what it may write."""

@@ -21,7 +21,13 @@ from vllm_agent_sdk._core.reply_text import read_text
 from vllm_agent_sdk._core.transcript import wire_messages
 from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.reading import Known, TextReading
-from vllm_agent_sdk.client.requests import LOAD_REPORT, chat_body, offered_tools, with_headers
+from vllm_agent_sdk.client.requests import (
+    LOAD_REPORT,
+    PLAIN,
+    chat_body,
+    offered_tools,
+    with_headers,
+)
 from vllm_agent_sdk.client.streams import ChatChunkStream, ChatStream, Opening
 from vllm_agent_sdk.errors import OutputError, UnsupportedByServerError, UsageError
 from vllm_agent_sdk.types.chat import (
@@ -234,6 +240,8 @@ class ChatCompletions:
         body = chat_body(messages, params, defaults, stream=stream)
         if usage and "stream_options" not in body:
             body["stream_options"] = {"include_usage": True}
+        if PLAIN.issuperset(body):
+            return ChatRequest(body, params, messages, None, frozenset())
         check = None if typed else reply_check(body)
         return ChatRequest(body, params, messages, check, offered_tools(body))
 

@@ -20,6 +20,7 @@ from vllm_agent_sdk.types.request_fields import CALL_KEYWORDS
 
 __all__ = [
     "LOAD_REPORT",
+    "PLAIN",
     "chat_body",
     "merge_extra_body",
     "offered_tools",
@@ -116,12 +117,12 @@ def with_headers(params: Mapping[str, Any], *, stream: bool) -> Mapping[str, Any
     return {**params, "extra_headers": {**extra, **added}}
 
 
-#: Fields with which nothing can be wrong.
-_PLAIN = frozenset({"messages", "model", "stream"})
+#: Fields with which nothing can be wrong, and which constrain nothing.
+PLAIN = frozenset({"messages", "model", "stream"})
 
 
 def _check_chat(body: Mapping[str, Any], *, stream: bool) -> None:
-    if _PLAIN.issuperset(body):
+    if PLAIN.issuperset(body):
         return
     tools = body.get("tools")
     if tools is not None and not tools:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from vllm_agent_sdk._core.failures import engine_died
-from vllm_agent_sdk._core.pool import Change, Pool
+from vllm_agent_sdk._core.pool import NOTHING, Change, Pool
 from vllm_agent_sdk._core.resilience import Attempts, GiveUp, RateLimiter, Retry, RetryBudget
 from vllm_agent_sdk.errors import CircuitOpenError, EngineDeadError, VLLMError
 from vllm_agent_sdk.telemetry.recorder import (
@@ -177,7 +177,9 @@ class Guard:
                 self._pool.dropped(admission.server)
                 raise
             else:
-                self._changed(self._pool.answered(admission.server), admission.server, None)
+                change = self._pool.answered(admission.server)
+                if change is not NOTHING:
+                    self._changed(change, admission.server, None)
                 return value
 
     async def again(
@@ -253,8 +255,9 @@ class Guard:
                 )
         try:
             now = loop.time()
-            self._ask_health(now)
             chosen = self._pool.pick(now, passage.tried, elsewhere=passage.elsewhere)
+            if chosen is None or len(self._servers) > 1:
+                self._ask_health(now)
             server = await self._another(passage) if chosen is None else chosen
         except BaseException:
             if slots is not None:

@@ -105,7 +105,8 @@ class Pipeline:
                 body = await _read(stream, call.max_response_bytes)
             finally:
                 await stream.aclose()
-            _check_status(stream, call, admission, body)
+            if not 200 <= stream.status < 300:
+                raise _refusal(stream, call, admission, body)
         except VLLMError as error:
             hide(call, error)
             raise
@@ -201,9 +202,9 @@ class Pipeline:
                 if not 200 <= stream.status < 300:
                     try:
                         body = await _read(stream, call.max_response_bytes)
-                        _check_status(stream, call, admission, body)
                     finally:
                         await stream.aclose()
+                    raise _refusal(stream, call, admission, body)
         except VLLMError:
             raise
         except TimeoutError:
@@ -356,17 +357,17 @@ async def _read(stream: ByteStream, limit: int | None) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _check_status(stream: ByteStream, call: Call, admission: Admission, body: bytes) -> None:
-    if not 200 <= stream.status < 300:
-        mask = mask_of(call)
-        headers = {name.lower(): mask.text(value) for name, value in stream.headers.items()}
-        error = server_error(
-            stream.status,
-            headers,
-            mask.data(body),
-            url=call.at(admission.server),
-            has_key=call.has_key,
-            now=time.time(),
-            sent=call.body,
-        )
-        raise error.with_facts(request_id=call.request_id)
+def _refusal(stream: ByteStream, call: Call, admission: Admission, body: bytes) -> VLLMError:
+    """Give what a reply with an error status says."""
+    mask = mask_of(call)
+    headers = {name.lower(): mask.text(value) for name, value in stream.headers.items()}
+    error = server_error(
+        stream.status,
+        headers,
+        mask.data(body),
+        url=call.at(admission.server),
+        has_key=call.has_key,
+        now=time.time(),
+        sent=call.body,
+    )
+    return error.with_facts(request_id=call.request_id)
