@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vllm_agent_sdk import Agent, Allow, Permissions, RunContext, StoreError, tool
-from vllm_agent_sdk.sessions import MemoryStore
+from vllm_agent_sdk.sessions import MemoryStore, Snapshot
 from vllm_agent_sdk.testing import Reply, Simulator
 from vllm_agent_sdk.types.events import StoredEvent
 
@@ -30,6 +30,13 @@ class Log:
     async def read(self, after: int = 0) -> Sequence[StoredEvent]:
         events: Sequence[StoredEvent] = await self.log.read(after)
         return events
+
+    async def snapshot(self) -> Snapshot | None:
+        kept: Snapshot | None = await self.log.snapshot()
+        return kept
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> None:
+        await self.log.keep_snapshot(snapshot)
 
     async def aclose(self) -> None:
         await self.log.aclose()

@@ -219,11 +219,12 @@ def _model_ended(state: State, event: ModelEnded) -> State:
     stop = _ending(state, event)
     if stop is not None:
         return replace(_kept(state, event), stop=stop)
-    if not said.tool_calls and not said.text.strip():
+    calls = said.tool_calls
+    if not calls and not said.text.strip():
         return _empty(state, event)
-    if _answered_by_tool(state, said):
+    if state.turn_mode == "required" and [call.name for call in calls] == [ANSWER_TOOL]:
         return _with_output(_kept(state, event), event)
-    if said.tool_calls:
+    if calls:
         return guard_repetition(replace(_kept(state, event), phase=Phase.GATING))
     if _call_missing(state):
         return _without_required_call(state, said)
@@ -341,11 +342,6 @@ def _without_required_call(state: State, said: AssistantMessage) -> State:
     text = f"A tool call was required and the model answered with text: {said.text[:200]!r}"
     error = ErrorInfo("ToolCallMissingError", text)
     return replace(state, history=state.history.appended(said), stop=Stop("error", error))
-
-
-def _answered_by_tool(state: State, said: AssistantMessage) -> bool:
-    names = [call.name for call in said.tool_calls]
-    return state.turn_mode == "required" and names == [ANSWER_TOOL]
 
 
 def _with_output(state: State, event: ModelEnded) -> State:

@@ -121,13 +121,17 @@ def canonical(value: object) -> bytes:
     return _canonical.encode(value)
 
 
+#: Types without a number that JSON does not have.
+_FINITE = frozenset({str, Raw, bool, int, type(None)})
+
+
 def _not_finite(value: object, path: str) -> str | None:
     kind = type(value)
-    if kind is str or kind is Raw or value is None:
+    if kind in _FINITE:
         return None
     if isinstance(value, float):
         return None if math.isfinite(value) else path
-    if kind is dict or isinstance(value, Mapping):
+    if kind is dict or (kind is not list and isinstance(value, Mapping)):
         for key, item in value.items():  # type: ignore[attr-defined]
             if (found := _not_finite(item, "")) is not None:
                 return f"{path}.{key}{found}"

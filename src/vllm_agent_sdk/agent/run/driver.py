@@ -239,13 +239,16 @@ class Driver:
             state = evolve(state, event)
         await self.world.log.append(*events)
         self.state, self.seq = state, self.seq + len(events)
+        told: list[Notice | RunSuspended] = []
         for event in events:
-            if isinstance(event, ModelEnded) and event.message is not None:
-                self.ids.update(call.id for call in event.message.tool_calls)
+            if isinstance(event, ModelEnded):
+                if event.message is not None:
+                    self.ids.update(call.id for call in event.message.tool_calls)
+            elif isinstance(event, (Notice, RunSuspended)):
+                told.append(event)
             self._publish(event)
-        for event in events:
-            if isinstance(event, (Notice, RunSuspended)):
-                await self._performer.notify(event)
+        for event in told:
+            await self._performer.notify(event)
 
     def delta(self, event: Any) -> None:
         """Show what is not kept."""

@@ -73,12 +73,15 @@ class Performer:
         self._offered_for = 0
         self._untold: list[StoredEvent] = []
         self._noticed: set[str] = set()
+        self._written_for: tuple[str | None] | None = None
 
     @property
     def _writer(self) -> TurnWriter:
         """What writes the requests, as the model that is asked now wants them."""
-        world = self._driver.world
-        world.writer.traits = world.learnt.traits(world.client, self._driver.state.model)
+        world, model = self._driver.world, self._driver.state.model
+        if self._written_for != (model,):
+            self._written_for = (model,)
+            world.writer.traits = world.learnt.traits(world.client, model)
         return world.writer
 
     async def begin(self, effect: Effect) -> None:
