@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import gc
 import hashlib
 import json
+import tracemalloc
 import types
 import zlib
 from pathlib import Path
@@ -21,6 +23,7 @@ from vllm_agent_sdk._core.run import evolve
 from vllm_agent_sdk._core.run_state import Moment, State
 from vllm_agent_sdk._core.snapshot import FORMAT, decode, encode
 from vllm_agent_sdk.errors import UsageError
+from vllm_agent_sdk.types._codec import Raw
 from vllm_agent_sdk.types.event_lines import read_line, write_line
 from vllm_agent_sdk.types.events import Checkpointed, RunStarted, StoredEvent
 from vllm_agent_sdk.types.messages import ToolCall, UserMessage
@@ -111,6 +114,24 @@ def test_what_a_rewind_forks_off_is_written_once() -> None:
     branch = state.checkpoints.since(200)[0].history.appended(UserMessage("another way"))
     more = len(encode(State(history=state.history, before_turn=branch), 1)) - len(encode(bare, 1))
     assert more < 200
+
+
+def test_nothing_is_left_to_the_garbage_collector_and_no_bytes_stay_alive() -> None:
+    state = State(history=Log([UserMessage("x" * 5_000_000)]), output=Raw(b"{}"))
+    decode(encode(state, 1))  # builds what every later one uses
+    gc.disable()
+    tracemalloc.start()
+    try:
+        found = decode(encode(state, 1))
+        assert found is not None
+        output = found[0].output
+        del found
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert bytes(output) == b"{}"
+    assert left < 100_000
 
 
 # ── what is no snapshot ──────────────────────────────────────────────────────────────────────────

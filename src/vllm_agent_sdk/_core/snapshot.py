@@ -69,7 +69,7 @@ def decode(data: bytes) -> tuple[State, int] | None:
         return None
     try:
         document: _Document = _codec.own_decoder(_Document, _no_other)(body)
-        state: State = _Reader(document).value(State, document.state)
+        state = _Reader(document).state()
     except ProtocolError:
         return None
     return state, int(words[1])
@@ -89,7 +89,6 @@ class _Writer:
     """Writes one state."""
 
     def __init__(self) -> None:
-        self._encode = _codec.encoder(self._log)
         self._objects: list[Raw] = []
         # By identity, but for text: the lists below keep alive what is named.
         self._places: dict[int | str, int] = {}
@@ -99,7 +98,8 @@ class _Writer:
         self._written: list[list[int]] = []
 
     def document(self, state: State) -> _Document:
-        written = Raw(self._encode(state))
+        encode = _codec.encoder(self._log)
+        written = Raw(encode(state))
         grew = True
         while grew:  # what is in a list may name other lists, or more of one
             grew = False
@@ -107,7 +107,7 @@ class _Writer:
                 length = self._lengths[number]
                 grew = grew or len(places) < length
                 for value in self._lists[number][len(places) : length]:
-                    places.append(self._place(value))
+                    places.append(self._place(value, encode))
         return _Document(self._objects, [_runs(places) for places in self._written], written)
 
     def _log(self, value: Any) -> list[int]:
@@ -123,11 +123,11 @@ class _Writer:
         self._lengths[number] = max(self._lengths[number], len(value))
         return [number, len(value)]
 
-    def _place(self, value: Any) -> int:
+    def _place(self, value: Any, encode: Callable[[object], bytes]) -> int:
         key = value if isinstance(value, str) else id(value)
         place = self._places.get(key)
         if place is None:
-            self._objects.append(Raw(self._encode(value)))
+            self._objects.append(Raw(encode(value)))
             place = self._places[key] = len(self._objects) - 1
         return place
 
@@ -151,7 +151,15 @@ class _Reader:
         self._lists: dict[int, list[Any]] = {}
         self._decoders: dict[Any, Callable[[bytes | Raw], Any]] = {}
 
-    def value(self, kind: Any, data: bytes | Raw) -> Any:
+    def state(self) -> State:
+        try:
+            # A copy: JSON that stays as it is (an output) would keep all of the bytes alive.
+            state: State = self._value(State, bytes(self._document.state))
+        finally:
+            self._decoders.clear()  # they know this reader
+        return state
+
+    def _value(self, kind: Any, data: bytes | Raw) -> Any:
         decoder = self._decoders.get(kind)
         if decoder is None:
             decoder = self._decoders[kind] = _codec.own_decoder(kind, self._log)
@@ -173,5 +181,5 @@ class _Reader:
 
     def _object(self, kind: Any, place: int) -> Any:
         if place not in self._objects:
-            self._objects[place] = self.value(kind, self._document.objects[place])
+            self._objects[place] = self._value(kind, self._document.objects[place])
         return self._objects[place]

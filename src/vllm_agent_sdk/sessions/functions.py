@@ -176,7 +176,7 @@ async def tag_session(
 
 
 async def delete_session(store: SessionStore, session_id: str) -> None:
-    """Remove a session and its log, for good.
+    """Remove a session, its log and its snapshot, for good.
 
     Raises:
         SessionNotFoundError: There is no such session.

@@ -153,9 +153,11 @@ class SessionRuns(Generic[T]):
         await self._run_hooks("session_end", "close")
         await self._flush()
         self._feeds.close()
-        if self._snapshots is not None:
-            await self._snapshots.aclose(self._state, self._seq)
-        await self._stack.aclose()
+        try:
+            if self._snapshots is not None:
+                await self._snapshots.aclose(self._state, self._seq)
+        finally:
+            await self._stack.aclose()
 
     @property
     def messages(self) -> list[Message]:
