@@ -21,8 +21,8 @@ _FALL_S = 1.0
 class Scope:
     """A call's time: it ends in a `TimeoutError` at its deadline, or as the client closes.
 
-    As `asyncio.timeout`, at a third of what that costs: a call needs one whether it has a deadline
-    or not.
+    As `asyncio.timeout`, at less than half of what that costs: each call needs one, whether it has
+    a deadline or not.
 
     Attributes:
         closed: It was ended because the client closed.
