@@ -8,7 +8,7 @@ import pytest
 
 from vllm_agent_sdk.transport.underway import Underway
 
-pytestmark = pytest.mark.feature("C-07")
+pytestmark = pytest.mark.feature("C-04")
 
 
 async def forever() -> None:
