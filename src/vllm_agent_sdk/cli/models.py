@@ -6,11 +6,11 @@ from rich.table import Table
 from rich.text import Text
 
 from vllm_agent_sdk import ModelInfo, ModelList
+from vllm_agent_sdk.cli.client import client_of
 from vllm_agent_sdk.cli.failure import FAILED, OK
 from vllm_agent_sdk.cli.loop import Interrupts, run_loop
 from vllm_agent_sdk.cli.options import Connection
 from vllm_agent_sdk.cli.output import Output, printable
-from vllm_agent_sdk.cli.run import client_of
 
 __all__ = ["models"]
 

@@ -14,7 +14,6 @@ from typing import Any, cast
 
 from vllm_agent_sdk import (
     Agent,
-    AsyncVLLM,
     Limits,
     MessageAdded,
     ModelStarted,
@@ -34,6 +33,7 @@ from vllm_agent_sdk import (
     ToolStarted,
     UsageError,
 )
+from vllm_agent_sdk.cli.client import client_of
 from vllm_agent_sdk.cli.failure import FAILED, OK
 from vllm_agent_sdk.cli.loop import Interrupts, run_loop
 from vllm_agent_sdk.cli.options import Connection, RunOptions, SamplingOptions
@@ -41,7 +41,7 @@ from vllm_agent_sdk.cli.output import Output
 from vllm_agent_sdk.cli.tool_import import import_tool
 from vllm_agent_sdk.types.events import encode_event
 
-__all__ = ["call_text", "client_of", "read_prompt", "run", "short"]
+__all__ = ["call_text", "read_prompt", "run", "short"]
 
 _STDIN_NOTE_S = 2.0
 _SHOWN_CHARS = 400
@@ -77,16 +77,6 @@ def run(
                     return await _follow(answer, _View(output, options.json), interrupts)
 
         return run_loop(main, output)
-
-
-def client_of(connection: Connection, model: str | None = None) -> AsyncVLLM:
-    """Make the client of the server that is meant."""
-    return AsyncVLLM(
-        connection.base_url,
-        api_key=connection.api_key,
-        model=model,
-        timeout=connection.timeout,
-    )
 
 
 async def _follow(run: Run[str], view: _View, interrupts: Interrupts) -> int:
