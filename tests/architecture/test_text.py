@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,10 +36,14 @@ REGISTRIES = tuple(
 PYTORCH = REGISTRIES[-1]
 MAY_NAME_PYTORCH = ("src/vllm_agent_sdk/local/", "docs/guides/local", "docs/local", "tests/local/")
 
+HOSTS = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, REGISTRIES))})(?!\w)")
 PATHS = re.compile(r"(?<![\w.\-}])/(?:work|root)/")
 
 
-def texts() -> Iterator[tuple[str, str]]:
+@functools.cache
+def texts() -> tuple[tuple[str, str], ...]:
+    """Every file that is text: its name, and what is in it."""
+    files = []
     paths = [ROOT / name for name in FILES]
     for folder in FOLDERS:
         paths += sorted((ROOT / folder).rglob("*"))
@@ -48,15 +53,20 @@ def texts() -> Iterator[tuple[str, str]]:
             continue
         if path == Path(__file__):
             continue
-        yield relative.as_posix(), path.read_text(encoding="utf-8", errors="replace")
+        files.append((relative.as_posix(), path.read_text(encoding="utf-8", errors="replace")))
+    return tuple(files)
+
+
+def found(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, str]]:
+    """The number of the line of each match, and what matched."""
+    for match in pattern.finditer(text):
+        yield text.count("\n", 0, match.start()) + 1, match[0]
 
 
 def registries_in(name: str, text: str) -> Iterator[str]:
-    for number, line in enumerate(text.splitlines(), 1):
-        for host in REGISTRIES:
-            allowed = host == PYTORCH and name.startswith(MAY_NAME_PYTORCH)
-            if re.search(rf"(?<!\w){re.escape(host)}(?!\w)", line) and not allowed:
-                yield f"{name}:{number}: {host}"
+    for number, host in found(HOSTS, text):
+        if not (host == PYTORCH and name.startswith(MAY_NAME_PYTORCH)):
+            yield f"{name}:{number}: {host}"
 
 
 def test_no_package_registry_is_named() -> None:
@@ -68,10 +78,7 @@ def test_no_package_registry_is_named() -> None:
 
 def test_no_path_of_one_machine_is_named() -> None:
     problems = [
-        f"{name}:{number}: {line.strip()[:80]}"
-        for name, text in texts()
-        for number, line in enumerate(text.splitlines(), 1)
-        if PATHS.search(line)
+        f"{name}:{number}: {path}" for name, text in texts() for number, path in found(PATHS, text)
     ]
     assert not problems, listing(
         problems, "Write a path that every machine has, or a relative one."
