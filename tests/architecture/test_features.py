@@ -16,14 +16,19 @@ PLACES = ("unit", "sim", "live", "real", "in-memory")
 
 
 def run_in(
-    pytester: pytest.Pytester, body: str, *arguments: str, rows: str = ""
+    pytester: pytest.Pytester, body: str, *arguments: str, rows: str = "", alone: bool = False
 ) -> pytest.RunResult:
+    """Run tests under our conftest: in this process, or alone in one of their own."""
     conftest = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
     pytester.makeconftest(conftest)
     pytester.makefile(".toml", features=rows or '[C-01]\ntext = "a"\nwhere = "unit"\n')
-    pytester.makeini("[pytest]\nmarkers =\n    feature(id): a row\n")
+    pytester.makeini(
+        "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
+        "markers =\n    feature(id): a row\n"
+    )
     pytester.makepyfile(f"import pytest\n{body}")
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
+    run = pytester.runpytest_subprocess if alone else pytester.runpytest_inprocess
+    return run("-p", "no:cacheprovider", *arguments)
 
 
 def test_every_row_stands_alone_and_says_where_it_is_proven() -> None:
@@ -87,6 +92,6 @@ def test_a_test_that_reaches_another_machine_fails_even_if_the_code_takes_it_cal
         "        except OSError:\n            pass\n"
         "    assert True\n"
     )
-    result = run_in(pytester, body)
+    result = run_in(pytester, body, alone=True)
     result.stdout.fnmatch_lines(["*the test tried to reach another machine: connect to*192.0.2.1*"])
     assert result.ret == pytest.ExitCode.TESTS_FAILED
