@@ -12,6 +12,8 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 BENCHMARKS := streaming whole_replies agent_run durable_runs appends idle_sessions long_conversation many_streams importing
 WORKERS := auto
+# Without bytecode every process of the tests (and there are many) would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 .PHONY: help demo test unit live check fmt fuzz record bench bench-quick docs clean

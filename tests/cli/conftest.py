@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -67,11 +68,18 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in this process."""
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run a command in this process; `piped` is what comes through a pipe."""
 
-    def run(*arguments: str) -> Done:
-        code = start(arguments)
+    def run(*arguments: str, piped: str | None = None) -> Done:
+        with contextlib.ExitStack() as stack:
+            if piped is not None:
+                end, other = os.pipe()
+                stdin = stack.enter_context(open(end, encoding="utf-8"))
+                with open(other, "w", encoding="utf-8") as writer:
+                    writer.write(piped)
+                stack.enter_context(monkeypatch.context()).setattr(sys, "stdin", stdin)
+            code = start(arguments)
         captured = capsys.readouterr()
         return Done(code, captured.out, captured.err)
 

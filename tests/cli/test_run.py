@@ -94,12 +94,21 @@ def test_options_reach_the_server(cli: Command, server: Simulator) -> None:
     ],
 )
 def test_the_prompt_comes_from_the_command_line_stdin_or_both(
-    process: Command, arguments: list[str], piped: str, prompt: str
+    cli: Command, arguments: list[str], piped: str, prompt: str
 ) -> None:
     with Simulator(Reply.text("ok")) as server:
-        done = process("run", *arguments, stdin=piped, VLLM_BASE_URL=server.base_url)
+        done = cli("run", "--base-url", server.base_url, *arguments, piped=piped)
         assert (done.code, done.out) == (0, "ok\n")
         assert server.chats[0].json["messages"] == [{"role": "user", "content": prompt}]
+
+
+@pytest.mark.feature("X-01")
+def test_a_prompt_is_piped_into_the_command(process: Command) -> None:
+    with Simulator(Reply.text("ok")) as server:
+        done = process("run", "Summarise:", stdin="line 1\n", VLLM_BASE_URL=server.base_url)
+        assert (done.code, done.out) == (0, "ok\n")
+        said = server.chats[0].json["messages"]
+    assert said == [{"role": "user", "content": "Summarise:\n\nline 1"}]
 
 
 def test_input_that_is_neither_pipe_nor_file_is_not_waited_for(
@@ -116,8 +125,8 @@ def test_input_that_is_neither_pipe_nor_file_is_not_waited_for(
 
 @pytest.mark.feature("X-01")
 @pytest.mark.parametrize("arguments", [[], ["-"], [""], ["  "]])
-def test_no_prompt_is_wrong_usage(process: Command, arguments: list[str]) -> None:
-    done = process("run", *arguments)
+def test_no_prompt_is_wrong_usage(cli: Command, arguments: list[str]) -> None:
+    done = cli("run", *arguments, piped="")
     assert done.code == 2
     assert done.error.startswith("There is no prompt: give one")
 
