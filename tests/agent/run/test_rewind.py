@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from vllm_agent_sdk import (
     UsageError,
     tool,
 )
-from vllm_agent_sdk.sessions import MemoryStore
+from vllm_agent_sdk.sessions import MemoryStore, SessionLog
 from vllm_agent_sdk.testing import Reply, Simulator
 
 pytestmark = pytest.mark.feature("D-05")
@@ -396,3 +397,39 @@ async def test_a_fork_of_an_active_run_is_unfinished_and_can_be_taken_up(
                 assert taken_up is not None
                 assert (await taken_up).text == "quick"
             await run.interrupt()
+
+
+class Slow(MemoryStore):
+    """A store in memory that opens another session than `s` only once it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def open(self, session_id: str, *, create: bool = True) -> SessionLog:
+        if session_id != "s":
+            self.asked.set()
+            await self.go.wait()
+        return await super().open(session_id, create=create)
+
+
+@pytest.mark.feature("D-06")
+async def test_a_run_that_begins_while_a_fork_is_made_comes_after_it(
+    client: Any, root: Path
+) -> None:
+    (root / "a").write_text("0")
+    store = Slow()
+    replies = (writes(("a", "1")), Reply.text("done"), Reply.text("more"), Reply.text("forked"))
+    async with Simulator(*replies) as server:
+        agent = agent_of(client, server, root)
+        async with agent.session("s", store=store) as session:
+            await session.run("write")
+            forking = asyncio.create_task(session.fork("c1"))
+            await store.asked.wait()
+            run = asyncio.ensure_future(session.run("and?"))
+            await asyncio.wait({run}, timeout=0.05)  # one that does not wait would be over
+            store.go.set()
+            assert (await run).text == "more"
+            async with await forking as fork:
+                assert [message.text for message in fork.messages] == ["write"]
+                assert (await fork.run("again")).text == "forked"

@@ -123,21 +123,28 @@ class SessionRewind(SessionRuns[T]):
 
         self._opened()
         await self._active()
-        back: Rewound | None = None
         if isinstance(at, (str, Checkpoint)):
-            if self._in_a_run:
-                unsupported("fork", "a run is active or unfinished; interrupt() ends it")
-            back = Rewound(checkpoint=found(self._state, at).event.checkpoint)
-        await self._flush()
-        number = at if isinstance(at, int) else None
-        new_id = await fork_session(self._store, self.id, at=number)
-        if back is not None:
-            log = await self._store.open(new_id, create=False)
-            try:
-                stamp(back, "", self._agent.name or "main", time.time(), self._seq + 1)
-                await log.append(back)
-            finally:
-                await log.aclose()
+            async with self._standing:  # no run begins meanwhile
+                new_id = await self._forked_at(at)
+        else:
+            await self._flush()
+            new_id = await fork_session(self._store, self.id, at=at)
         return Session(
             self._agent, new_id, store=self._store, deps=self._deps, on_unknown=self._on_unknown
         )
+
+    async def _forked_at(self, checkpoint: str | Checkpoint) -> str:
+        if self._in_a_run:
+            unsupported("fork", "a run is active or unfinished; interrupt() ends it")
+        back = Rewound(checkpoint=found(self._state, checkpoint).event.checkpoint)
+        await self._flush()
+        new_id = await fork_session(self._store, self.id)
+        # Background tasks may have told something while it was copied.
+        last = (await self._store.stat(new_id)).events
+        log = await self._store.open(new_id, create=False)
+        try:
+            stamp(back, "", self._agent.name or "main", time.time(), last + 1)
+            await log.append(back)
+        finally:
+            await log.aclose()
+        return new_id
