@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from vllm_agent_sdk._core.run_state import CallState, CallStatus, Change, Phase, State
+from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.messages import ToolCall, ToolMessage, UserMessage
 from vllm_agent_sdk.types.tools import ToolSpec
 
@@ -34,8 +34,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class BeginTurn:
+class BeginTurn(Fact, frozen=True):
     """Begin a turn (`TurnStarted`)."""
 
     turn: int
@@ -46,8 +45,7 @@ class BeginTurn:
         return f"turn-{self.turn}"
 
 
-@dataclass(frozen=True, slots=True)
-class CallModel:
+class CallModel(Fact, frozen=True):
     """Ask the model (`ModelStarted`, then `ModelEnded`)."""
 
     turn: int
@@ -59,8 +57,7 @@ class CallModel:
         return f"model-{self.turn}-{self.attempt}"
 
 
-@dataclass(frozen=True, slots=True)
-class Compact:
+class Compact(Fact, frozen=True):
     """Summarise the first messages (`Compacted`)."""
 
     turn: int
@@ -72,8 +69,7 @@ class Compact:
         return f"compact-{self.turn}"
 
 
-@dataclass(frozen=True, slots=True)
-class RunHook:
+class RunHook(Fact, frozen=True):
     """Run a hook (`HookRan`).
 
     Attributes:
@@ -94,8 +90,7 @@ class RunHook:
         return f"hook-{self.event}-{self.about}-{self.number}"
 
 
-@dataclass(frozen=True, slots=True)
-class AskPermission:
+class AskPermission(Fact, frozen=True):
     """Ask whether a call may run (`PermissionAsked`, then `PermissionDecided`)."""
 
     call: ToolCall
@@ -107,8 +102,7 @@ class AskPermission:
         return f"permission-{self.call.id}"
 
 
-@dataclass(frozen=True, slots=True)
-class AskUser:
+class AskUser(Fact, frozen=True):
     """Ask the user what the model wants to know (`UserAsked`, then `UserAnswered`)."""
 
     call: ToolCall
@@ -119,8 +113,7 @@ class AskUser:
         return f"question-{self.call.id}"
 
 
-@dataclass(frozen=True, slots=True)
-class RunTool:
+class RunTool(Fact, frozen=True):
     """Run a tool (`ToolStarted`, then `ToolEnded`): the one effect with side effects."""
 
     call: ToolCall
@@ -132,8 +125,7 @@ class RunTool:
         return f"tool-{self.call.id}"
 
 
-@dataclass(frozen=True, slots=True)
-class TakeCheckpoint:
+class TakeCheckpoint(Fact, frozen=True):
     """Keep the files as they are (`Checkpointed`)."""
 
     turn: int
@@ -144,8 +136,7 @@ class TakeCheckpoint:
         return f"checkpoint-{self.turn}"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Fact, frozen=True):
     """Answer a call without running it (`ToolEnded`)."""
 
     call: ToolCall
@@ -157,8 +148,7 @@ class Answer:
         return f"answer-{self.call.id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(Fact, frozen=True):
     """Say something to the model (`MessageAdded`)."""
 
     message: UserMessage
@@ -171,8 +161,7 @@ class Say:
         return f"say-{self.turn}"
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeSetting:
+class ChangeSetting(Fact, frozen=True):
     """Change something about the run (`SettingsChanged`)."""
 
     change: Change
@@ -184,8 +173,7 @@ class ChangeSetting:
         return f"change-{self.turn}-{self.change.what}-{self.change.new}"
 
 
-@dataclass(frozen=True, slots=True)
-class Suspend:
+class Suspend(Fact, frozen=True):
     """Stand still (`RunSuspended`)."""
 
     waiting: tuple[CallState, ...]
@@ -196,8 +184,7 @@ class Suspend:
         return "suspend"
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Fact, frozen=True):
     """End the run (`RunEnded`)."""
 
     @property

@@ -278,9 +278,9 @@ class _ScriptedPerformer(Performer):
                 self._driver.start(effect, self._said(self._driver.state))
             case Compact(messages=count):
                 self._driver.start(effect, self._summary(count))
-            case RunTool(spec=spec) if spec.background or spec.detach_after is not None:
+            case RunTool(call=call, spec=spec) if spec.background or spec.detach_after is not None:
                 at_once = changed(spec, background=False, detach_after=None)
-                await super().begin(dataclasses.replace(effect, spec=at_once))
+                await super().begin(RunTool(call, at_once))
             case _:
                 await super().begin(effect)
 
