@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vllm_agent_sdk import SchemaError
@@ -65,6 +65,15 @@ values = st.recursive(
 
 @pytest.mark.feature("O-03")
 @given(schemas, st.lists(values, min_size=1, max_size=8))
+@example(
+    {
+        "allOf": [
+            {"type": "integer", "exclusiveMinimum": 0},
+            {"type": "integer", "exclusiveMinimum": -1.5},
+        ]
+    },
+    [0, 1, -1],
+)
 def test_a_rewritten_schema_takes_the_same_values(schema: Any, samples: list[Any]) -> None:
     before = repr(schema)
     try:

@@ -204,7 +204,10 @@ class _Rewriting:
         self._object(schema, path)
         if "$ref" in schema:
             self._check_ref(schema, path)
-        return refs.mapped_at(schema, path, self._inner)
+        made: Schema = refs.mapped_at(schema, path, self._inner)
+        # Bounds of its members that were written anew may stand beside each other now.
+        joined = self._flattened(made, path)
+        return made if joined is made else self.rewritten(joined, path)
 
     def _inner(self, schema: Any, path: str) -> Any:
         keyword = path.rpartition(".")[2]
