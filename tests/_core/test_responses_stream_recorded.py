@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +52,17 @@ EXPECTED: dict[str, Expectation] = {
 }
 
 
+@functools.cache
 def recorded(name: str) -> bytes:
     return (FIXTURES / f"{name}.sse").read_bytes()
 
 
-def decode(stream: bytes) -> list[ResponseEvent]:
-    return [decode_event(event.data) for event in SSEDecoder().feed(stream)]
+@functools.cache
+def decode(stream: bytes) -> tuple[ResponseEvent, ...]:
+    return tuple(decode_event(event.data) for event in SSEDecoder().feed(stream))
 
 
-def fold(events: list[ResponseEvent]) -> ResponseAccumulator:
+def fold(events: Iterable[ResponseEvent]) -> ResponseAccumulator:
     folded = ResponseAccumulator()
     for event in events:
         folded.push(event)
@@ -154,7 +158,7 @@ def test_split_anywhere_the_events_are_the_same(name: str, data: st.DataObject) 
     bounds = list(zip([0, *cuts], [*cuts, len(stream)], strict=True))
     decoder = SSEDecoder()
     events = [e for start, end in bounds for e in decoder.feed(stream[start:end])]
-    assert [decode_event(event.data) for event in events] == decode(stream)
+    assert tuple(decode_event(event.data) for event in events) == decode(stream)
     assert decoder.close() is None
 
 
