@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 from typing import Any
 from urllib.parse import urljoin
@@ -223,8 +224,9 @@ class ReadsAhead(Through):
             self._task = asyncio.ensure_future(self._read())
 
         async def _read(self) -> None:
-            while data := await self.inner.receive():
-                self._pieces.put_nowait(data)
+            with contextlib.suppress(TransportError):
+                while data := await self.inner.receive():
+                    self._pieces.put_nowait(data)
             self._pieces.put_nowait(b"")
 
         async def receive(self) -> bytes:
