@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -199,6 +200,26 @@ async def test_a_cut_connection_on_every_way(way: str, reset: bool) -> None:
             assert isinstance(said, TransportError if at < 0 else StreamTruncatedError)
         if isinstance(said, ChatCompletion):
             assert said.text == "Hello"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_came_before_a_cut_is_told_however_slowly_it_is_read(way: str) -> None:
+    stream = recorded("plain_usage")
+    complete = finished_at(stream)
+    assert complete is not None
+    for at in (complete - 1, complete + 2):
+        async with served(recorded_reply("plain_usage", cut_after=at), way=way) as (server, vllm):
+            async with vllm.chat.completions.stream(messages=HI) as events:
+                await anext(events)
+                await server.wait_for(lambda: server.running == 0)
+                for _ in range(100):
+                    await asyncio.sleep(0)
+                if at > complete:
+                    assert (await events.final()).text == "Hello"
+                else:
+                    with pytest.raises(StreamTruncatedError) as caught:
+                        await events.final()
+                    assert caught.value.partial.text == "Hello"
 
 
 @pytest.mark.parametrize("way", WAYS)

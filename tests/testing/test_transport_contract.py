@@ -297,6 +297,15 @@ class RaisesWhatItGets(Through):
                 raise ConnectionResetError from error
 
 
+class ForgetsWhatCame(Through):
+    class stream(Stream):  # noqa: N801
+        async def receive(self) -> bytes:
+            content = self.inner._response.content  # type: ignore[attr-defined]
+            if content.exception() is not None:
+                raise TransportError("lost") from content.exception()
+            return await self.inner.receive()
+
+
 class GoesOnWhenCancelled(Through):
     async def send(self, request: Request) -> ByteStream:
         return await asyncio.shield(asyncio.ensure_future(super().send(request)))
@@ -391,6 +400,7 @@ BROKEN: dict[type[Through], tuple[Check, str]] = {
     TakesACutForTheEnd: (failures.a_cut_body_is_an_error, "gave b''"),
     SaysACutOnce: (failures.a_cut_body_is_an_error, "gave b''"),
     RaisesWhatItGets: (failures.a_cut_body_is_an_error, "raised ConnectionResetError"),
+    ForgetsWhatCame: (failures.what_came_before_a_cut_is_given, "lost"),
     GoesOnWhenCancelled: (failures.a_cancelled_request_ends_at_the_server, "not happened"),
     LeavesStreamsOpen: (failures.a_closed_stream_ends_at_the_server, "not happened"),
     AbortsInItsOwnWords: (failures.an_aborted_stream_raises_what_it_was_given, "not what abort"),

@@ -284,6 +284,7 @@ CHECKS: tuple[Check, ...] = (
     nothing_is_decoded_but_what_was_asked_for,
     failures.a_reply_that_never_begins_is_an_error,
     failures.a_cut_body_is_an_error,
+    failures.what_came_before_a_cut_is_given,
     failures.a_cancelled_request_ends_at_the_server,
     failures.a_closed_stream_ends_at_the_server,
     failures.an_aborted_stream_raises_what_it_was_given,

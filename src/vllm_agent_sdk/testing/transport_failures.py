@@ -41,6 +41,7 @@ __all__ = [
     "an_aborted_stream_raises_what_it_was_given",
     "connecting_has_its_limit",
     "no_connection_is_a_connect_error",
+    "what_came_before_a_cut_is_given",
     "what_is_no_whole_reply_is_an_error",
     "what_was_not_read_is_no_part_of_the_next_reply",
 ]
@@ -94,6 +95,25 @@ async def a_cut_body_is_an_error(make: Make) -> None:
                         TransportError, stream.receive(), f"receive of a body that was {how}"
                     )
                 await stream.aclose()
+
+
+async def what_came_before_a_cut_is_given(make: Make) -> None:
+    """However late it is read: the partial reply has all of it."""
+    piece = b"came" * 100
+
+    async def respond(_request: SimulatorRequest, sink: Sink) -> None:
+        sink.start(chunked())
+        for _ in range(3):
+            await sink.write(piece)
+        sink.cut(reset=False)
+
+    async with serving(make, respond) as (server, transport):
+        stream = await opened(transport, server)
+        for _ in range(200):
+            await asyncio.sleep(0)  # the cut is there before anything is read
+        await exactly(stream, piece * 3)
+        await refused(TransportError, stream.receive(), "receive of a body that was cut")
+        await stream.aclose()
 
 
 # ── leaving ──────────────────────────────────────────────────────────────────────────────────────

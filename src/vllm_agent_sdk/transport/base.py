@@ -64,7 +64,8 @@ class ByteStream(Protocol):
         """Give the next bytes of the body as they come, `b""` at its regular end.
 
         Raises:
-            TransportError: The connection ended before the body did.
+            TransportError: The connection ended before the body did; what had come until then was
+                given before.
             VLLMError: What `abort` was given.
         """
         ...

@@ -118,6 +118,9 @@ class _Stream:
         except VLLMError:
             raise
         except (aiohttp.ClientError, OSError, RuntimeError) as cause:
+            content = self._response.content
+            if self._error is None and content._buffer:
+                return content._read_nowait(-1)  # it came before the connection was lost
             # A RuntimeError: the session was closed meanwhile.
             raise self._error or TransportError(f"{_LOST} ({self._url}): {cause}.") from cause
 
