@@ -210,9 +210,12 @@ Effect: TypeAlias = (
 )
 
 
+_STILL = frozenset({Phase.IDLE, Phase.DONE, Phase.SUSPENDED})
+
+
 def effects(state: State) -> tuple[Effect, ...]:
     """Say what is to be under way now."""
-    if state.phase in {Phase.IDLE, Phase.DONE, Phase.SUSPENDED}:
+    if state.phase in _STILL:
         return ()
     if state.stop is not None:
         return (Finish(),)
@@ -281,7 +284,7 @@ def _step(state: State, event: str, about: str) -> tuple[Effect, ...]:
 
 def call_hooks(state: State, entry: CallState) -> list[int]:
     """Give the numbers of the hooks of a call's status that have not run, in order."""
-    if entry.spec is None:
+    if entry.spec is None or not state.started.hooks:
         return []
     agent = entry.spec.kind == "agent"
     match entry.status:
@@ -331,7 +334,7 @@ def _tools(state: State) -> tuple[Effect, ...]:
     """Give the tools that run, and those that may begin: in the order of the calls."""
     running = [entry for entry in state.calls if entry.status is CallStatus.RUNNING]
     chosen = [_running(entry) for entry in running]
-    if any(entry.spec is not None and entry.spec.serial for entry in running):
+    if [entry for entry in running if entry.spec is not None and entry.spec.serial]:
         return tuple(chosen)
     limits = state.started.limits
     # A call may have begun before an earlier one that had to be asked about: count them first.

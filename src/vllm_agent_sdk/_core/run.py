@@ -290,14 +290,16 @@ def _ended(state: State) -> State:
     )
 
 
+_OPEN = frozenset({CallStatus.HOOKED, CallStatus.ASKING})
+
+
 def _worked(state: State) -> State:
     state = calls.advanced(state)
-    open_ = {CallStatus.HOOKED, CallStatus.ASKING}
-    if not any(entry.status in open_ for entry in state.calls):
+    if state.phase is Phase.GATING:
+        if not _OPEN.isdisjoint([entry.status for entry in state.calls]):
+            return state
         state = replace(state, phase=Phase.TOOLS)
-    if state.phase is not Phase.TOOLS:
-        return state
-    if all(entry.result is not None and not call_hooks(state, entry) for entry in state.calls):
+    if not [entry for entry in state.calls if entry.result is None or call_hooks(state, entry)]:
         return _settled(replace(results.turn_over(state), phase=Phase.PREPARING, hook=0))
     if not effects(state):
         return _stopped(replace(state, stop=Stop("max_tool_calls")))

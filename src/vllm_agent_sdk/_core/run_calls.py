@@ -96,9 +96,13 @@ def guard_repetition(state: State) -> State:
     return state
 
 
+#: Of calls that may go further by themselves.
+_PASSING = frozenset({CallStatus.HOOKED, CallStatus.ENDED})
+
+
 def advanced(state: State) -> State:
     """Let each call that waits for nobody go one status further."""
-    if not any(entry.status in {CallStatus.HOOKED, CallStatus.ENDED} for entry in state.calls):
+    if _PASSING.isdisjoint([entry.status for entry in state.calls]):
         return state
     entries = tuple(_advanced(state, entry) for entry in state.calls)
     refused = [

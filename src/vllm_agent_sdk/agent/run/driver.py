@@ -233,12 +233,13 @@ class Driver:
 
     async def commit(self, *events: StoredEvent) -> None:
         """Evolve, append, then show: nothing illegal is kept, nothing unkept is shown."""
-        state = self.state
-        for number, event in enumerate(events, self.seq + 1):
-            stamp(event, self.world.run_id, self.world.agent_id, time.time(), number)
+        state, seq, world = self.state, self.seq, self.world
+        for event in events:
+            seq += 1
+            stamp(event, world.run_id, world.agent_id, time.time(), seq)
             state = evolve(state, event)
-        await self.world.log.append(*events)
-        self.state, self.seq = state, self.seq + len(events)
+        await world.log.append(*events)
+        self.state, self.seq = state, seq
         told: list[Notice | RunSuspended] = []
         for event in events:
             if isinstance(event, ModelEnded):

@@ -28,6 +28,7 @@ from vllm_agent_sdk.types.events import (
 )
 from vllm_agent_sdk.types.hooks import HookSpec, Matcher
 from vllm_agent_sdk.types.messages import Message, UserMessage
+from vllm_agent_sdk.types.permissions import PermissionRules
 from vllm_agent_sdk.types.protocols import ChatModel, Tool
 from vllm_agent_sdk.types.tools import ToolSpec
 
@@ -90,6 +91,7 @@ class _Standing:
     hooks: tuple[Matcher, ...]
     hook_specs: tuple[HookSpec, ...]
     sampling: dict[str, Any]
+    permissions: PermissionRules
     endpoint: tuple[ChatModel, Endpoint] | None = None
 
     def endpoint_of(self, client: ChatModel, api: str) -> Endpoint:
@@ -114,6 +116,7 @@ def _standing(agent: Agent[Any, Any]) -> _Standing:
             hooks=tuple(matcher for _, matcher in hooks),
             hook_specs=tuple(spec for spec, _ in hooks),
             sampling=sampling,
+            permissions=agent.permissions.rules(),
         )
         vars(agent)["_standing"] = known
     return known
@@ -211,7 +214,7 @@ def run_started(
         session_id=world.session_id,
         fallback_model=agent.fallback_model,
         output=None if world.output is None else world.output.schema,
-        permissions=agent.permissions.rules(),
+        permissions=standing.permissions,
         hooks=list(standing.hook_specs),
         context=agent.context,
         window=choice.window or world.learnt.traits(world.client, model).window,
