@@ -13,7 +13,10 @@ SUITES = {
     "tool_contract": ("CHECKS",),
     "chat_model_contract": ("CHECKS", "FAILURES"),
 }
-PARTS = {"transport_contract": ("transport_failures",)}
+PARTS = {
+    "store_contract": ("snapshot_contract",),
+    "transport_contract": ("transport_failures",),
+}
 
 
 @pytest.mark.feature("Q-03")
