@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,17 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_agent_sdk._core.dialect import (
-    WORKED_TURN,
     TextHistory,
     escape,
     guided_format,
     system_text,
+    worked_turns,
 )
 from vllm_agent_sdk._core.envelope import envelope_format
 from vllm_agent_sdk._core.guided_stream import GuidedParser
 from vllm_agent_sdk.types.messages import (
     AssistantMessage,
     ImageBlock,
+    Message,
     SystemMessage,
     TextBlock,
     ToolCall,
@@ -116,14 +119,14 @@ def test_several_calls_have_a_cap() -> None:
 def test_the_tools_stand_in_the_system_text_one_a_line() -> None:
     assert system_text(None, [WEATHER, COLOR]) == (
         "Use the tools to answer.\nTools:\n"
-        "get_weather(city): Get the weather of a city\n"
-        "get_color(thing): Get the color of a thing"
+        "Get the weather of a city: get_weather(city)\n"
+        "Get the color of a thing: get_color(thing)"
     )
 
 
 def test_instructions_come_first_and_stand_alone_without_tools() -> None:
     assert system_text("Be brief.", [COLOR]) == (
-        "Be brief.\nTools:\nget_color(thing): Get the color of a thing"
+        "Be brief.\nTools:\nGet the color of a thing: get_color(thing)"
     )
     assert system_text("Be brief.", []) == "Be brief."
     assert system_text(None, []) == ""
@@ -143,8 +146,8 @@ def test_arguments_show_their_type_choices_and_whether_they_may_be_left_out() ->
     }
     spec = ToolSpec(name="f", description=" A\n  tool. ", parameters=parameters)
     assert system_text("x", [spec]).splitlines()[-1] == (
-        'f(n: integer, unit: celsius | fahrenheit?, odds: "no word" | "true" | "" | true | 3, '
-        "any, either?, odd?): A tool."
+        'A tool: f(n: integer, unit: celsius | fahrenheit?, odds: "no word" | "true" | "" | true '
+        "| 3, any, either?, odd?)"
     )
     assert system_text("x", [ToolSpec(name="g")]).splitlines()[-1] == "g()"
 
@@ -152,13 +155,76 @@ def test_arguments_show_their_type_choices_and_whether_they_may_be_left_out() ->
 # ── the history as text ──────────────────────────────────────────────────────────────────────────
 
 
-def test_a_worked_turn_reads_as_real_messages() -> None:
-    assert TextHistory().wire(WORKED_TURN) == [
+SCHEMAS = st.recursive(
+    st.sampled_from(["string", "integer", "boolean", "array"]).map(lambda kind: {"type": kind}),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3).map(
+        lambda properties: {"type": "object", "properties": properties}
+    ),
+    max_leaves=6,
+)
+
+
+def tool_of(parameters: dict[str, Any]) -> ToolSpec:
+    return ToolSpec(name="f", description="", parameters=parameters)
+
+
+def test_worked_turns_read_as_real_messages() -> None:
+    assert TextHistory().wire(worked_turns([WEATHER])) == [
         {"role": "user", "content": "What is the color of the sky?"},
         {"role": "assistant", "content": '[[call get_color]]{"thing": "sky"}[[/call]]'},
         {"role": "user", "content": '[[result get_color]]{"color": "blue"}[[/result]]'},
         {"role": "assistant", "content": "[[final]]The color of the sky is blue.[[/final]]"},
+        {"role": "user", "content": "Bake the apple pie for 2 hours."},
+        {
+            "role": "assistant",
+            "content": '[[call bake]]{"dish": "apple pie", "hours": 2}[[/call]]',
+        },
+        {"role": "user", "content": '[[result bake]]{"ready_at": "6 pm"}[[/result]]'},
+        {"role": "assistant", "content": "[[final]]The apple pie is ready at 6 pm.[[/final]]"},
     ]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"properties": {"names": {"type": "array", "items": {"type": "string"}}}},
+        {"properties": {"names": {"type": ["array", "null"]}}},
+        {"properties": {"names": {"anyOf": [{"type": "null"}, {"type": "array"}]}}},
+        {"properties": {"of": {"$ref": "#/$defs/of"}}, "$defs": {"of": {"type": "array"}}},
+    ],
+)
+def test_where_a_tool_takes_a_list_one_is_shown(parameters: dict[str, Any]) -> None:
+    shown = TextHistory().wire(worked_turns([WEATHER, tool_of(parameters)]))
+    others = TextHistory().wire(worked_turns([WEATHER]))
+    assert [message for message in shown if message not in others] == [
+        {"role": "user", "content": "Pack the red hat and the scarf."},
+        {"role": "assistant", "content": '[[call pack]]{"items": ["red hat", "scarf"]}[[/call]]'},
+        {"role": "user", "content": '[[result pack]]{"kilos": 2}[[/result]]'},
+        {"role": "assistant", "content": "[[final]]They are packed and weigh 2 kilos.[[/final]]"},
+    ]
+
+
+@given(schemas=st.lists(SCHEMAS, max_size=4))
+def test_worked_turns_are_whole_and_the_same_for_the_same_tools(
+    schemas: list[dict[str, Any]],
+) -> None:
+    tools = [tool_of(schema) for schema in schemas]
+    turns = worked_turns(tools)
+    assert turns == worked_turns(reversed(tools))
+    assert any(message.tool_calls[0].name == "pack" for message in asked(turns)) == (
+        "'array'" in str(schemas)
+    )
+    wire = TextHistory().wire(turns)
+    assert [message["role"] for message in wire] == ["user", "assistant"] * (len(wire) // 2)
+    for message in asked(turns):
+        (call,) = message.tool_calls
+        assert call.arguments == json.loads(call.arguments_json)
+        assert sum(call.id == getattr(each, "call_id", None) for each in turns) == 1
+    assert len({message.tool_calls[0].id for message in asked(turns)}) == len(asked(turns))
+
+
+def asked(turns: Sequence[Message]) -> list[AssistantMessage]:
+    return [each for each in turns if isinstance(each, AssistantMessage) and each.tool_calls]
 
 
 def calls(*names: str) -> AssistantMessage:

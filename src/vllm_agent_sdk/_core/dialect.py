@@ -7,8 +7,10 @@
    by their schema, or the final answer, and nothing else.
 3. What the model generated is sent back to the letter, so that the prefix cache holds.
 4. In results and in the user's text our own markers are written `[ [`: a page cannot forge a call.
-5. Small models call tools because a worked turn shows it, as real messages; words in the system
-   text do not (measured on a model of 135 million parameters).
+5. Small models call tools because worked turns show it, as real messages; words in the system text
+   do not. They find the tool by its description, which stands before its name.
+
+What is said of small models was measured on one of 135 million parameters.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
+from vllm_agent_sdk._core import schema_refs as refs
 from vllm_agent_sdk._core.answer import answer_text, arguments_schema
 from vllm_agent_sdk._core.envelope import envelope_call, envelope_final
 from vllm_agent_sdk._core.run_state import ANSWER_TOOL
@@ -37,7 +40,7 @@ from vllm_agent_sdk.types.messages import (
 )
 from vllm_agent_sdk.types.tools import ToolSpec
 
-__all__ = ["WORKED_TURN", "Form", "TextHistory", "guided_format", "system_text"]
+__all__ = ["Form", "TextHistory", "guided_format", "system_text", "worked_turns"]
 
 #: How a turn is written in the text dialect.
 Form: TypeAlias = Literal["guided", "envelope"]
@@ -46,13 +49,55 @@ _WORD = re.compile(r"[A-Za-z][\w.-]*")
 _NO_WORDS = frozenset({"true", "false", "null"})
 _MARKERS = re.compile(r"\[\[(?=call |final\]\]|result |/)")
 
-#: A worked turn for agents that bring none of their own: neutral, and about nothing.
-WORKED_TURN: tuple[Message, ...] = (
-    UserMessage("What is the color of the sky?"),
-    AssistantMessage([ToolCall("example_1", "get_color", {"thing": "sky"}, '{"thing": "sky"}')]),
-    ToolMessage("example_1", '{"color": "blue"}'),
-    AssistantMessage([TextBlock("The color of the sky is blue.")]),
+
+def _turn(asked: str, call: ToolCall, result: str, answer: str) -> tuple[Message, ...]:
+    return (
+        UserMessage(asked),
+        AssistantMessage([call]),
+        ToolMessage(call.id, result),
+        AssistantMessage([TextBlock(answer)]),
+    )
+
+
+# Two that differ in tool, number and types of the arguments: after one alone, small models copy its
+# words and its shape. Words with a blank between them keep them from writing `apple_pie`.
+_COLOR = _turn(
+    "What is the color of the sky?",
+    ToolCall("example_1", "get_color", {"thing": "sky"}, '{"thing": "sky"}'),
+    '{"color": "blue"}',
+    "The color of the sky is blue.",
 )
+_BAKE = _turn(
+    "Bake the apple pie for 2 hours.",
+    ToolCall(
+        "example_2", "bake", {"dish": "apple pie", "hours": 2}, '{"dish": "apple pie", "hours": 2}'
+    ),
+    '{"ready_at": "6 pm"}',
+    "The apple pie is ready at 6 pm.",
+)
+# Without one that ends, they write lists until their tokens are used up.
+_PACK = _turn(
+    "Pack the red hat and the scarf.",
+    ToolCall(
+        "example_3", "pack", {"items": ["red hat", "scarf"]}, '{"items": ["red hat", "scarf"]}'
+    ),
+    '{"kilos": 2}',
+    "They are packed and weigh 2 kilos.",
+)
+
+
+def worked_turns(tools: Iterable[ToolSpec]) -> tuple[Message, ...]:
+    """Give worked turns for agents that bring none of their own: neutral, and about nothing.
+
+    The same tools give the same turns. They are no turns of the tools themselves, whose values
+    small models copy from there.
+    """
+    lists = any(
+        "array" in (kind if isinstance(kind := each.get("type"), list) else [kind])
+        for tool in tools
+        for each in refs.subschemas(tool.parameters)
+    )
+    return (*_COLOR, *(_PACK if lists else ()), *_BAKE)
 
 
 def escape(text: str) -> str:
@@ -126,7 +171,11 @@ def _calls(tags: list[dict[str, Any]], max_calls: int) -> dict[str, Any]:
 
 
 def system_text(instructions: str | None, tools: Sequence[ToolSpec]) -> str:
-    """Give the system text: the instructions, and the tools, one a line."""
+    """Give the system text: the instructions, and the tools, one a line.
+
+    A tool's description stands before its name: a small model that finds the question's words in it
+    goes on with what follows (of two tools it then takes the wrong one less often).
+    """
     parts = [instructions] if instructions else []
     if tools:
         if not instructions:
@@ -142,10 +191,9 @@ def _line(tool: ToolSpec) -> str:
     arguments = ", ".join(
         _argument(name, schema, name in required) for name, schema in properties.items()
     )
-    description = " ".join(tool.description.split())
-    return (
-        f"{tool.name}({arguments}): {description}" if description else f"{tool.name}({arguments})"
-    )
+    description = " ".join(tool.description.split()).removesuffix(".")
+    call = f"{tool.name}({arguments})"
+    return f"{description}: {call}" if description else call
 
 
 def _argument(name: str, schema: object, required: bool) -> str:

@@ -141,7 +141,7 @@ async def test_a_server_that_refuses_structural_tags_is_asked_in_envelopes_from_
         if body["response_format"]["type"] == "structural_tag":
             message = "Invalid response_format structural_tag specification."
             return Reply.error(400, message=f"{message} (parameter=response_format)")
-        if len(body["messages"]) == 6:
+        if body["messages"][-1]["content"] == "Twice 4?":
             return Reply.text('{"tool": "double", "arguments": {"n": 4}}')
         assert body["messages"][-1]["content"] == "[[result double]]8[[/result]]"
         return Reply.text('{"final": "It is 8."}')

@@ -15,11 +15,11 @@ from typing import Any
 
 from vllm_agent_sdk._core.answer import answer_tool
 from vllm_agent_sdk._core.dialect import (
-    WORKED_TURN,
     Form,
     TextHistory,
     guided_format,
     system_text,
+    worked_turns,
 )
 from vllm_agent_sdk._core.envelope import envelope_format
 from vllm_agent_sdk._core.log import Log
@@ -329,7 +329,7 @@ class TurnWriter:
         head: list[Any] = [{"role": "system", "content": system}] if system else []
         examples = list(started.examples)
         if text and not examples and state.tools:
-            examples = list(WORKED_TURN)
+            examples = list(worked_turns(state.tools))
         head += self._dialect.wire(examples)
         self._head = [_raw(message) for message in ordered(head, self.traits.roles)]
 
