@@ -238,14 +238,15 @@ class ModelCall:
 
     def _message(self, said: ChatCompletion[Any]) -> AssistantMessage:
         message = self._reader.message(said)
-        calls = message.tool_calls
-        if self._output is None and [call.name for call in calls] == [ANSWER_TOOL]:
-            message = self._with_answer(message, calls[0])
+        if self._output is None and self._state.turn_mode == "required":
+            calls = message.tool_calls
+            if [call.name for call in calls] == [ANSWER_TOOL]:
+                message = self._with_answer(message, calls[0])
         return with_unique_ids(message, self._taken, self._state.turn)
 
     def _with_answer(self, message: AssistantMessage, call: ToolCall) -> AssistantMessage:
         """Show an answer that was given by a call as the text that it is."""
-        if self._state.turn_mode != "required" or call.arguments is None:
+        if call.arguments is None:
             return message
         text = answer_text(call, None)
         if text:
@@ -256,10 +257,10 @@ class ModelCall:
         self, message: AssistantMessage, said: ChatCompletion[Any]
     ) -> tuple[_codec.Raw, ErrorInfo | None]:
         """Check a final answer that is to be of a type; nothing of what is none."""
-        output, calls = self._output, message.tool_calls
+        output = self._output
         if output is None:
             return _codec.NULL, None
-        text = message.text
+        text, calls = message.text, message.tool_calls
         if calls:
             names = [call.name for call in calls]
             if self._state.turn_mode != "required" or names != [ANSWER_TOOL]:

@@ -28,6 +28,7 @@ from vllm_agent_sdk._core.run import evolve
 from vllm_agent_sdk._core.run_state import IllegalTransitionError, Phase, State
 from vllm_agent_sdk.agent.model.call import ModelCall
 from vllm_agent_sdk.agent.run.perform import Performer
+from vllm_agent_sdk.agent.run.run import unwatched
 from vllm_agent_sdk.agent.run.world import World
 from vllm_agent_sdk.errors import UsageError, VLLMError
 from vllm_agent_sdk.types.events import (
@@ -91,6 +92,7 @@ class Driver:
         self.seq = seq
         self.ids = world.writer.call_ids(self.state.history)
         self._publish = publish
+        self._watched = publish is not unwatched
         self._performer = Performer(self)
         self._inbox: deque[_Said] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -183,7 +185,7 @@ class Driver:
                 await self._cancel(gone)
         if not self._inbox:  # what was said to the run counts before it begins anything more
             for effect in wanted:
-                if effect.id not in self._flights:
+                if not self._flights or effect.id not in self._flights:
                     await self._performer.begin(effect)
                     return
         said = await self._heard()
@@ -243,16 +245,19 @@ class Driver:
         told: list[Notice | RunSuspended] = []
         for event in events:
             if isinstance(event, ModelEnded):
-                if event.message is not None:
-                    self.ids.update(call.id for call in event.message.tool_calls)
+                if event.message is not None and event.message.content:
+                    self.ids.update([call.id for call in event.message.tool_calls])
             elif isinstance(event, (Notice, RunSuspended)):
                 told.append(event)
-            self._publish(event)
+            if self._watched:
+                self._publish(event)
         for event in told:
             await self._performer.notify(event)
 
     def delta(self, event: Any) -> None:
         """Show what is not kept."""
+        if not self._watched:
+            return
         stamp(event, self.world.run_id, self.world.agent_id, time.time())
         self._publish(event)
 

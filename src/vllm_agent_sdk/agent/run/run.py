@@ -22,7 +22,7 @@ from vllm_agent_sdk.types.events import (
 )
 from vllm_agent_sdk.types.results import RunResult
 
-__all__ = ["Drives", "Run", "Start", "alone", "load"]
+__all__ = ["Drives", "Run", "Start", "alone", "load", "unwatched"]
 
 T = TypeVar("T", default=str)
 
@@ -74,7 +74,13 @@ class Start:
         close: Callable[[], Awaitable[None] | None],
     ) -> None:
         self.prepare = prepare
-        self.close = close
+        self._close = close
+
+    async def ended(self) -> None:
+        """Close what there is to be closed, whoever is cancelled meanwhile."""
+        closing = self._close()
+        if closing is not None:
+            await asyncio.shield(asyncio.ensure_future(closing))
 
 
 class _Work:
@@ -99,9 +105,7 @@ class _Work:
             return self.result
         finally:
             self.queue.close()
-            closing = self._start.close()
-            if closing is not None:
-                await asyncio.shield(asyncio.ensure_future(closing))
+            await self._start.ended()
 
     def _publish(self, event: Any) -> None:
         if self.watched:
@@ -265,9 +269,17 @@ class Run(Generic[T]):
         return self._task
 
 
-def alone(start: Start) -> Awaitable[RunResult[Any]]:
-    """Run to the end in the task of the caller, who has no handle."""
-    return _Work(start).run()
+async def alone(start: Start) -> RunResult[Any]:
+    """Run to the end in the task of the caller, who has no handle: nobody sees its events."""
+    try:
+        driver, opening = await start.prepare(unwatched)
+        return await driver.run(opening)
+    finally:
+        await start.ended()
+
+
+def unwatched(_event: Any) -> None:
+    """Show an event to nobody."""
 
 
 class RunTextDeltas:
