@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Goal, report, write
-from vllm_agent_sdk._core.run import evolve
-from vllm_agent_sdk._core.run_state import State
-from vllm_agent_sdk._core.snapshot import encode
+from vllm_agent_sdk._core.run.run import evolve
+from vllm_agent_sdk._core.run.snapshot import encode
+from vllm_agent_sdk._core.run.state import State
 from vllm_agent_sdk.agent.session.replay import Snapshots
 from vllm_agent_sdk.sessions import SessionLog, Snapshot, SQLiteStore
 from vllm_agent_sdk.sessions.sqlite._engine import use

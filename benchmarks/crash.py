@@ -202,8 +202,8 @@ async def check(spec: str, folder: Path) -> dict[str, Any]:
         AssertionError: It does not.
     """
     from vllm_agent_sdk import PermissionDecided, RunEnded, RunResumed, RunStarted, ToolEnded
-    from vllm_agent_sdk._core.run import evolve
-    from vllm_agent_sdk._core.run_state import Phase, State
+    from vllm_agent_sdk._core.run.run import evolve
+    from vllm_agent_sdk._core.run.state import Phase, State
 
     shown: dict[str, dict[int, str]] = collections.defaultdict(dict)
     for each in lines(folder / "shown"):

@@ -26,10 +26,10 @@ from typing import Any
 
 from fuzz_cases import Case, Corpus, make
 
-from vllm_agent_sdk._core.chat_stream import ChatAccumulator
-from vllm_agent_sdk._core.completion_stream import CompletionAccumulator
-from vllm_agent_sdk._core.failures import server_error, stream_failure
-from vllm_agent_sdk._core.metrics import read_metrics
+from vllm_agent_sdk._core.server.failures import server_error, stream_failure
+from vllm_agent_sdk._core.server.metrics import read_metrics
+from vllm_agent_sdk._core.stream.chat import ChatAccumulator
+from vllm_agent_sdk._core.stream.completions import CompletionAccumulator
 from vllm_agent_sdk.client.completions import CompletionChunkStream, CompletionStream
 from vllm_agent_sdk.client.responses import ResponseStream
 from vllm_agent_sdk.client.streams import ChatChunkStream, ChatStream, Opening, WireStream

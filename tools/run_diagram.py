@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vllm_agent_sdk._core.run import TRANSITIONS
+from vllm_agent_sdk._core.run.run import TRANSITIONS
 
 PAGE = Path(__file__).parent.parent / "docs" / "DESIGN.md"
 BEGIN, END = "<!-- run diagram: make docs -->\n", "<!-- end of run diagram -->"

@@ -187,7 +187,7 @@ def problems_of(*texts: tuple[str, str]) -> list[str]:
         "errors",
         "types.tools",
         "types._codec",
-        "_core.run",
+        "_core.run.run",
         "transport.base",
         "agent.tools.tool",
     ]
@@ -203,9 +203,9 @@ def problems_of(*texts: tuple[str, str]) -> list[str]:
 def test_the_check_sees_an_import_of_a_higher_layer() -> None:
     assert problems_of(("types.tools", "from vllm_agent_sdk.agent.tools.tool import tool"))
     assert problems_of(("types.tools", "from ..agent import tools"))
-    assert problems_of(("_core.run", "def f():\n    import vllm_agent_sdk.client.vllm"))
+    assert problems_of(("_core.run.run", "def f():\n    import vllm_agent_sdk.client.vllm"))
     assert problems_of(("client.vllm", "from vllm_agent_sdk import Agent"))
-    assert problems_of(("_core.run", "import_module('vllm_agent_sdk.agent.tools.tool')"))
+    assert problems_of(("_core.run.run", "import_module('vllm_agent_sdk.agent.tools.tool')"))
     assert not problems_of(("agent.tools", "from vllm_agent_sdk.types.tools import ToolSpec"))
 
 
@@ -217,7 +217,7 @@ def test_the_check_sees_an_import_of_a_sibling() -> None:
 
 def test_the_check_counts_imports_for_annotations() -> None:
     guard = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
-    assert problems_of(("_core.run", f"{guard}from vllm_agent_sdk.agent.tools.tool import x"))
+    assert problems_of(("_core.run.run", f"{guard}from vllm_agent_sdk.agent.tools.tool import x"))
     assert not problems_of(("errors", f"{guard}from vllm_agent_sdk.types.tools import x"))
 
 
@@ -234,12 +234,12 @@ def test_the_check_keeps_leaves_to_the_public_api() -> None:
     assert problems_of(("cli.main", "from vllm_agent_sdk.agent.tools.tool import tool"))
     assert problems_of(("cli.main", "from vllm_agent_sdk.types._codec import decode"))
     assert problems_of(("local.server", "from vllm_agent_sdk.testing import Simulator"))
-    assert problems_of(("local.server", "from vllm_agent_sdk._core.run import x"))
+    assert problems_of(("local.server", "from vllm_agent_sdk._core.run.run import x"))
     assert problems_of(("testing.script", "from vllm_agent_sdk.client.vllm import AsyncVLLM"))
     assert not problems_of(("cli.main", "from vllm_agent_sdk.local import LocalServer"))
     assert not problems_of(("cli.main", "from vllm_agent_sdk import Agent\nimport vllm_agent_sdk"))
     assert not problems_of(("cli.main", "from vllm_agent_sdk.sessions import SQLiteStore"))
-    assert not problems_of(("testing.script", "from vllm_agent_sdk._core.run import evolve"))
+    assert not problems_of(("testing.script", "from vllm_agent_sdk._core.run.run import evolve"))
     assert not problems_of(("testing.script", "from vllm_agent_sdk.types._codec import decode"))
     assert not problems_of(("testing.script", "from vllm_agent_sdk.transport.base import Request"))
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from vllm_agent_sdk import AsyncVLLM
-from vllm_agent_sdk._core.schema import Validator
-from vllm_agent_sdk._core.schema_grammar import grammar_schema
+from vllm_agent_sdk._core.schema.grammar import grammar_schema
+from vllm_agent_sdk._core.schema.schema import Validator
 
 from .servers import LiveServer
 

@@ -13,8 +13,8 @@ import pytest
 from benchmarks.appends import session_log
 
 from vllm_agent_sdk import Allow, Checkpoints, Context, Permissions, StoreError, tool
-from vllm_agent_sdk._core import snapshot as snapshots
-from vllm_agent_sdk._core.run_state import State
+from vllm_agent_sdk._core.run import snapshot as snapshots
+from vllm_agent_sdk._core.run.state import State
 from vllm_agent_sdk.agent.session import replay
 from vllm_agent_sdk.sessions import (
     SessionLog,

@@ -39,8 +39,8 @@ from vllm_agent_sdk import (
     UsageError,
     tool,
 )
-from vllm_agent_sdk._core.run import evolve
-from vllm_agent_sdk._core.run_state import State
+from vllm_agent_sdk._core.run.run import evolve
+from vllm_agent_sdk._core.run.state import State
 from vllm_agent_sdk.testing import AgentScript, Reply, ScriptAnswer, Simulator, scripted_run
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.events import Notice, StoredEvent, decode_event, encode_event

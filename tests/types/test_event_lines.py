@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from vllm_agent_sdk._core.run import evolve
-from vllm_agent_sdk._core.run_state import State
+from vllm_agent_sdk._core.run.run import evolve
+from vllm_agent_sdk._core.run.state import State
 from vllm_agent_sdk.errors import StoreError
 from vllm_agent_sdk.types import event_lines
 from vllm_agent_sdk.types.event_lines import kept, read_line, write_line

@@ -27,7 +27,7 @@ from vllm_agent_sdk.types.protocols import ChatModel, Tool
 from vllm_agent_sdk.types.results import RunResult
 
 if TYPE_CHECKING:
-    from vllm_agent_sdk._core.output import OutputType
+    from vllm_agent_sdk._core.schema.output import OutputType
     from vllm_agent_sdk.agent.model.mode import Learnt
     from vllm_agent_sdk.agent.run.blocking import BlockingRun
     from vllm_agent_sdk.agent.run.run import Run
@@ -130,7 +130,7 @@ class Agent(Generic[Deps, T]):
         check(self)
         if self.output is not str:
             # Made once here, so that a type that cannot be an output is told at once.
-            from vllm_agent_sdk._core.output import OutputType
+            from vllm_agent_sdk._core.schema.output import OutputType
 
             self._own.output = OutputType.of(self.output)
 

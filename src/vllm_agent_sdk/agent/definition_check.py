@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from vllm_agent_sdk._core.questions import QUESTION_TOOL
-from vllm_agent_sdk._core.run_state import ANSWER_TOOL
+from vllm_agent_sdk._core.run.questions import QUESTION_TOOL
+from vllm_agent_sdk._core.run.state import ANSWER_TOOL
 from vllm_agent_sdk.agent.model.client import check_client
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.hooks import Hooks

@@ -240,7 +240,7 @@ class Calls:
             self._current_for, self._current = profile, set()
         if path in self._current:
             return body
-        from vllm_agent_sdk._core.drift import lacks, suited
+        from vllm_agent_sdk._core.server.drift import lacks, suited
 
         if not lacks(path, profile):
             self._current.add(path)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from typing_extensions import TypeForm
 
-from vllm_agent_sdk._core.chat_stream import ChatAccumulator
-from vllm_agent_sdk._core.constraints import (
+from vllm_agent_sdk._core.dialect.transcript import wire_messages
+from vllm_agent_sdk._core.schema.constraints import (
     check_constraints,
     constrains_calls,
     constrains_text,
     reply_check,
 )
-from vllm_agent_sdk._core.reply_text import read_text
-from vllm_agent_sdk._core.transcript import wire_messages
+from vllm_agent_sdk._core.stream.chat import ChatAccumulator
+from vllm_agent_sdk._core.stream.reply_text import read_text
 from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.reading import Known, TextReading
 from vllm_agent_sdk.client.requests import (
@@ -38,7 +38,7 @@ from vllm_agent_sdk.types.chat import (
 )
 
 if TYPE_CHECKING:
-    from vllm_agent_sdk._core.output import OutputType
+    from vllm_agent_sdk._core.schema.output import OutputType
     from vllm_agent_sdk.client.server import Server
 
 __all__ = ["Chat", "ChatCompletions", "ChatRequest"]
@@ -336,9 +336,9 @@ def _without_forms(
 
 async def _output_of(response_type: Any) -> OutputType:
     """Make the constraint of a type; what that and its check need is loaded off the loop."""
-    if "vllm_agent_sdk._core.output" in sys.modules:
-        from vllm_agent_sdk._core.output import OutputType
-        from vllm_agent_sdk._core.schema_check import is_loaded
+    if "vllm_agent_sdk._core.schema.output" in sys.modules:
+        from vllm_agent_sdk._core.schema.check import is_loaded
+        from vllm_agent_sdk._core.schema.output import OutputType
 
         if is_loaded():
             return OutputType.of(response_type)
@@ -346,8 +346,8 @@ async def _output_of(response_type: Any) -> OutputType:
 
 
 def _loaded_output_of(response_type: Any) -> OutputType:
-    from vllm_agent_sdk._core.output import OutputType
-    from vllm_agent_sdk._core.schema_check import load
+    from vllm_agent_sdk._core.schema.check import load
+    from vllm_agent_sdk._core.schema.output import OutputType
 
     load()
     return OutputType.of(response_type)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeGuard, Unpack, overload
 
-from vllm_agent_sdk._core.completion_stream import CompletionAccumulator
-from vllm_agent_sdk._core.constraints import (
+from vllm_agent_sdk._core.schema.constraints import (
     check_constraints,
     constrains_text,
     ended_by_itself,
     ignored,
     matcher_of,
 )
-from vllm_agent_sdk._core.limits import check_generation, check_ranges
+from vllm_agent_sdk._core.server.limits import check_generation, check_ranges
+from vllm_agent_sdk._core.stream.completions import CompletionAccumulator
 from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.fields import check_fields
 from vllm_agent_sdk.client.requests import LOAD_REPORT, merge_extra_body, with_headers

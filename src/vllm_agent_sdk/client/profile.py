@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
-from vllm_agent_sdk._core.metrics import read_metrics
-from vllm_agent_sdk._core.profile import (
+from vllm_agent_sdk._core.server.metrics import read_metrics
+from vllm_agent_sdk._core.server.profile import (
     THINKING_SWITCHES,
     after_media,
     after_probe,

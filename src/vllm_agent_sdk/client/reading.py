@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vllm_agent_sdk._core.model_family import sends_reasoning
-from vllm_agent_sdk._core.roles import ordered
-from vllm_agent_sdk._core.text_calls import FAMILIES, TextCalls
-from vllm_agent_sdk._core.thinking import merge_fields, model_names, thinking_fields
-from vllm_agent_sdk._core.transcript import wire_messages
+from vllm_agent_sdk._core.dialect.model_family import sends_reasoning
+from vllm_agent_sdk._core.dialect.roles import ordered
+from vllm_agent_sdk._core.dialect.thinking import merge_fields, model_names, thinking_fields
+from vllm_agent_sdk._core.dialect.transcript import wire_messages
+from vllm_agent_sdk._core.text_calls.text_calls import FAMILIES, TextCalls
 from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types._codec import Fact

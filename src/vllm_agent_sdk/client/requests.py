@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vllm_agent_sdk._core.constraints import check_constraints
-from vllm_agent_sdk._core.limits import check_generation, check_ranges
-from vllm_agent_sdk._core.schema_grammar import strict_tool
-from vllm_agent_sdk._core.transcript import wire_messages
+from vllm_agent_sdk._core.dialect.transcript import wire_messages
+from vllm_agent_sdk._core.schema.constraints import check_constraints
+from vllm_agent_sdk._core.schema.grammar import strict_tool
+from vllm_agent_sdk._core.server.limits import check_generation, check_ranges
 from vllm_agent_sdk.client.fields import check_fields
 from vllm_agent_sdk.errors import UsageError
 from vllm_agent_sdk.types.chat import ChatParams

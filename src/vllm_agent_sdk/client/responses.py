@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 from urllib.parse import quote
 
-from vllm_agent_sdk._core.constraints import constrains_calls
-from vllm_agent_sdk._core.responses_stream import ResponseAccumulator
+from vllm_agent_sdk._core.schema.constraints import constrains_calls
+from vllm_agent_sdk._core.stream.responses import ResponseAccumulator
 from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.responses_body import (
     offered_names,

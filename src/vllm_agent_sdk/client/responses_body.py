@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from vllm_agent_sdk._core.constraints import (
+from vllm_agent_sdk._core.schema.constraints import (
     check_kinds,
     check_salt,
     constrains_text,
     ignored,
     matcher_of,
 )
-from vllm_agent_sdk._core.limits import check_ranges
+from vllm_agent_sdk._core.server.limits import check_ranges
 from vllm_agent_sdk.client.fields import check_fields
 from vllm_agent_sdk.client.requests import merge_extra_body, wire_tool, wire_tools
 from vllm_agent_sdk.errors import UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from vllm_agent_sdk._core.metrics import read_metrics
+from vllm_agent_sdk._core.server.metrics import read_metrics
 from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.profile import Profiler
 from vllm_agent_sdk.errors import (

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from vllm_agent_sdk._core.chat_stream import ChatAccumulator
-from vllm_agent_sdk._core.partial_json import partial_json
-from vllm_agent_sdk._core.sse import SSEDecoder
+from vllm_agent_sdk._core.stream.chat import ChatAccumulator
+from vllm_agent_sdk._core.stream.partial_json import partial_json
+from vllm_agent_sdk._core.stream.sse import SSEDecoder
 from vllm_agent_sdk.client.text_deltas import TextDeltas
 from vllm_agent_sdk.errors import (
     ProtocolError,

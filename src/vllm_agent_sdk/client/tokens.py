@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Unpack
 
-from vllm_agent_sdk._core.transcript import wire_messages
+from vllm_agent_sdk._core.dialect.transcript import wire_messages
 from vllm_agent_sdk.client.calls import Calls
 from vllm_agent_sdk.client.fields import check_fields
 from vllm_agent_sdk.client.requests import wire_tools

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
-from vllm_agent_sdk._core.run import evolve
-from vllm_agent_sdk._core.run_state import IllegalTransitionError, State
+from vllm_agent_sdk._core.run.run import evolve
+from vllm_agent_sdk._core.run.state import IllegalTransitionError, State
 from vllm_agent_sdk.errors import SessionNotFoundError, StoreError, UsageError
 from vllm_agent_sdk.sessions.store import SessionQuery, SessionStore, check_id
 from vllm_agent_sdk.types.event_lines import read_line, write_line

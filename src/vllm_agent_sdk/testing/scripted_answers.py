@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from vllm_agent_sdk._core.answer import answer_text, is_wrapped
-from vllm_agent_sdk._core.output import OutputType
-from vllm_agent_sdk._core.run_state import ANSWER_TOOL
+from vllm_agent_sdk._core.dialect.answer import answer_text, is_wrapped
+from vllm_agent_sdk._core.run.state import ANSWER_TOOL
+from vllm_agent_sdk._core.schema.output import OutputType
 from vllm_agent_sdk.errors import (
     ConstraintIgnoredError,
     OutputError,

@@ -7,10 +7,10 @@ import inspect
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from vllm_agent_sdk._core.effects import CallModel, Compact, Effect, RunTool, effects
-from vllm_agent_sdk._core.outcome import outcome
-from vllm_agent_sdk._core.run_state import ANSWER_TOOL, Phase, State
-from vllm_agent_sdk._core.schema_check import load
+from vllm_agent_sdk._core.run.effects import CallModel, Compact, Effect, RunTool, effects
+from vllm_agent_sdk._core.run.outcome import outcome
+from vllm_agent_sdk._core.run.state import ANSWER_TOOL, Phase, State
+from vllm_agent_sdk._core.schema.check import load
 from vllm_agent_sdk.agent.model.call import with_unique_ids
 from vllm_agent_sdk.agent.model.mode import Choice, Learnt
 from vllm_agent_sdk.agent.run.driver import Driver

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from vllm_agent_sdk import RunContext, Tool, ToolCall, ToolOutput, ToolSpec, UsageError
-from vllm_agent_sdk._core.schema_check import Validator
+from vllm_agent_sdk._core.schema.check import Validator
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.messages import MediaBlock, TextBlock
 

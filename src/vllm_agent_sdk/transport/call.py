@@ -11,7 +11,7 @@ from vllm_agent_sdk.types._codec import Record
 from vllm_agent_sdk.types.options import Timeout
 
 if TYPE_CHECKING:
-    from vllm_agent_sdk._core.mask import Mask
+    from vllm_agent_sdk._core.server.mask import Mask
 
 __all__ = ["Call", "Whole", "hide", "mask_of"]
 
@@ -65,7 +65,7 @@ class Whole(Record, frozen=True, kw_only=True):
 
 def mask_of(call: Call) -> Mask:
     """Give what hides a call's key in what a server says."""
-    from vllm_agent_sdk._core.mask import Mask  # needed where something failed
+    from vllm_agent_sdk._core.server.mask import Mask  # needed where something failed
 
     return Mask(call.headers)
 

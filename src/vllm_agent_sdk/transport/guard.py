@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from vllm_agent_sdk._core.failures import engine_died
-from vllm_agent_sdk._core.pool import NOTHING, Change, Pool
-from vllm_agent_sdk._core.resilience import Attempts, GiveUp, RateLimiter, Retry, RetryBudget
+from vllm_agent_sdk._core.server.failures import engine_died
+from vllm_agent_sdk._core.server.pool import NOTHING, Change, Pool
+from vllm_agent_sdk._core.server.resilience import Attempts, GiveUp, RateLimiter, Retry, RetryBudget
 from vllm_agent_sdk.errors import CircuitOpenError, EngineDeadError, VLLMError
 from vllm_agent_sdk.telemetry.recorder import (
     BreakerClosed,

@@ -13,8 +13,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from vllm_agent_sdk._core.failures import first_failure, server_error
-from vllm_agent_sdk._core.sse import SSEDecoder
+from vllm_agent_sdk._core.server.failures import first_failure, server_error
+from vllm_agent_sdk._core.stream.sse import SSEDecoder
 from vllm_agent_sdk.errors import (
     ClientClosedError,
     ProtocolError,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from vllm_agent_sdk import AsyncVLLM, UsageError
-from vllm_agent_sdk._core.log import Log
-from vllm_agent_sdk._core.output import OutputType
-from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State
+from vllm_agent_sdk._core.run.log import Log
+from vllm_agent_sdk._core.run.state import ANSWER_TOOL, State
+from vllm_agent_sdk._core.schema.output import OutputType
 from vllm_agent_sdk.agent.model.call import ModelCall
 from vllm_agent_sdk.agent.model.port import endpoint_of
 from vllm_agent_sdk.agent.model.turns import Traits, TurnWriter

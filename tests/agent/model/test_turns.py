@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_agent_sdk._core.log import Log
-from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State, replace
+from vllm_agent_sdk._core.run.log import Log
+from vllm_agent_sdk._core.run.state import ANSWER_TOOL, State, replace
 from vllm_agent_sdk.agent.model.turns import Traits, TurnWriter
 from vllm_agent_sdk.types.events import RunStarted
 from vllm_agent_sdk.types.messages import (

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_agent_sdk._core.log import Log
-from vllm_agent_sdk._core.run_model import compacted_between
-from vllm_agent_sdk._core.run_state import State, replace
-from vllm_agent_sdk._core.schema_grammar import strict_tool
+from vllm_agent_sdk._core.run.log import Log
+from vllm_agent_sdk._core.run.model import compacted_between
+from vllm_agent_sdk._core.run.state import State, replace
+from vllm_agent_sdk._core.schema.grammar import strict_tool
 from vllm_agent_sdk.agent.model.turns import Traits, TurnWriter
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.context import Prefix

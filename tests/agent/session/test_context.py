@@ -21,7 +21,7 @@ from vllm_agent_sdk import (
     UnsupportedControlError,
     tool,
 )
-from vllm_agent_sdk._core.metrics import read_metrics
+from vllm_agent_sdk._core.server.metrics import read_metrics
 from vllm_agent_sdk.agent.model.context import INSTRUCTION
 from vllm_agent_sdk.testing import Reply, Simulator
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from vllm_agent_sdk import UsageError
-from vllm_agent_sdk._core.log import Log
-from vllm_agent_sdk._core.run_state import State
+from vllm_agent_sdk._core.run.log import Log
+from vllm_agent_sdk._core.run.state import State
 from vllm_agent_sdk.agent.session import replay
 from vllm_agent_sdk.agent.session.replay import Snapshots
 from vllm_agent_sdk.sessions import MemoryStore, SessionLog

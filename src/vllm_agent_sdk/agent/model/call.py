@@ -7,11 +7,11 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vllm_agent_sdk._core.answer import answer_text
-from vllm_agent_sdk._core.constraints import ended_by_itself
-from vllm_agent_sdk._core.output import OutputType
-from vllm_agent_sdk._core.roles import refuses_roles
-from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State
+from vllm_agent_sdk._core.dialect.answer import answer_text
+from vllm_agent_sdk._core.dialect.roles import refuses_roles
+from vllm_agent_sdk._core.run.state import ANSWER_TOOL, State
+from vllm_agent_sdk._core.schema.constraints import ended_by_itself
+from vllm_agent_sdk._core.schema.output import OutputType
 from vllm_agent_sdk.agent.model.port import Endpoint, Request
 from vllm_agent_sdk.agent.model.reading import reader_of
 from vllm_agent_sdk.agent.model.turns import TurnWriter

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from vllm_agent_sdk._core.log import Log
-from vllm_agent_sdk._core.roles import ordered
-from vllm_agent_sdk._core.run_state import State, replace
+from vllm_agent_sdk._core.dialect.roles import ordered
+from vllm_agent_sdk._core.run.log import Log
+from vllm_agent_sdk._core.run.state import State, replace
 from vllm_agent_sdk.agent.model.port import Endpoint
 from vllm_agent_sdk.agent.model.reading import reader_of
 from vllm_agent_sdk.agent.model.turns import Traits, TurnWriter

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from vllm_agent_sdk._core.model_family import call_format_of, sends_reasoning, switch_of
-from vllm_agent_sdk._core.thinking import model_names
+from vllm_agent_sdk._core.dialect.model_family import call_format_of, sends_reasoning, switch_of
+from vllm_agent_sdk._core.dialect.thinking import model_names
 from vllm_agent_sdk.agent.model.client import address_of, stated_profile
 from vllm_agent_sdk.agent.model.turns import Traits
 from vllm_agent_sdk.client.vllm import AsyncVLLM

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from vllm_agent_sdk._core.envelope import EnvelopeParser
-from vllm_agent_sdk._core.guided_stream import GuidedParser
-from vllm_agent_sdk._core.run_state import State
+from vllm_agent_sdk._core.dialect.envelope import EnvelopeParser
+from vllm_agent_sdk._core.run.state import State
+from vllm_agent_sdk._core.stream.guided import GuidedParser
 from vllm_agent_sdk.types.chat import ChatCompletion
 from vllm_agent_sdk.types.events import StreamEvent, TextDelta
 from vllm_agent_sdk.types.messages import AssistantMessage, ReasoningBlock

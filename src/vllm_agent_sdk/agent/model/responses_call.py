@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from vllm_agent_sdk._core.chat_stream import ChatAccumulator
-from vllm_agent_sdk._core.reply_text import read_text
-from vllm_agent_sdk._core.responses_chunks import ChunkWriter, completion_of
-from vllm_agent_sdk._core.responses_items import ItemWriter, request_of
-from vllm_agent_sdk._core.text_calls import TextCalls
-from vllm_agent_sdk._core.thinking import merge_fields, thinking_fields
+from vllm_agent_sdk._core.dialect.thinking import merge_fields, thinking_fields
+from vllm_agent_sdk._core.stream.chat import ChatAccumulator
+from vllm_agent_sdk._core.stream.reply_text import read_text
+from vllm_agent_sdk._core.stream.responses_chunks import ChunkWriter, completion_of
+from vllm_agent_sdk._core.stream.responses_items import ItemWriter, request_of
+from vllm_agent_sdk._core.text_calls.text_calls import TextCalls
 from vllm_agent_sdk.client.reading import schemas_of
 from vllm_agent_sdk.client.requests import offered_tools
 from vllm_agent_sdk.client.responses import ResponseStream

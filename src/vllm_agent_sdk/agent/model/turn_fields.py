@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_agent_sdk._core.run_state import State
-from vllm_agent_sdk._core.schema_grammar import response_schema
+from vllm_agent_sdk._core.run.state import State
+from vllm_agent_sdk._core.schema.grammar import response_schema
 from vllm_agent_sdk.types import _codec
 from vllm_agent_sdk.types.tools import ToolSpec
 

@@ -13,21 +13,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vllm_agent_sdk._core.answer import answer_tool
-from vllm_agent_sdk._core.dialect import (
+from vllm_agent_sdk._core.dialect.answer import answer_tool
+from vllm_agent_sdk._core.dialect.dialect import (
     Form,
     TextHistory,
     guided_format,
     system_text,
     worked_turns,
 )
-from vllm_agent_sdk._core.envelope import envelope_format
-from vllm_agent_sdk._core.log import Log
-from vllm_agent_sdk._core.prefix import Parts, prefix_of, template_options
-from vllm_agent_sdk._core.roles import Roles, merged, ordered, refuses_roles
-from vllm_agent_sdk._core.run_state import ANSWER_TOOL, State
-from vllm_agent_sdk._core.schema_grammar import strict_tool
-from vllm_agent_sdk._core.transcript import NativeHistory
+from vllm_agent_sdk._core.dialect.envelope import envelope_format
+from vllm_agent_sdk._core.dialect.prefix import Parts, prefix_of, template_options
+from vllm_agent_sdk._core.dialect.roles import Roles, merged, ordered, refuses_roles
+from vllm_agent_sdk._core.dialect.transcript import NativeHistory
+from vllm_agent_sdk._core.run.log import Log
+from vllm_agent_sdk._core.run.state import ANSWER_TOOL, State
+from vllm_agent_sdk._core.schema.grammar import strict_tool
 from vllm_agent_sdk.agent.model.turn_fields import (
     named,
     native_system,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from vllm_agent_sdk._core.policy import remedy
-from vllm_agent_sdk._core.questions import Question, check_answers
+from vllm_agent_sdk._core.run.policy import remedy
+from vllm_agent_sdk._core.run.questions import Question, check_answers
 from vllm_agent_sdk.agent.run.guarded import called
 from vllm_agent_sdk.agent.tools.results import error_text
 from vllm_agent_sdk.errors import UsageError

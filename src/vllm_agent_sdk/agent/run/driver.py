@@ -22,10 +22,10 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vllm_agent_sdk._core.effects import Effect, effects
-from vllm_agent_sdk._core.outcome import outcome
-from vllm_agent_sdk._core.run import evolve
-from vllm_agent_sdk._core.run_state import IllegalTransitionError, Phase, State
+from vllm_agent_sdk._core.run.effects import Effect, effects
+from vllm_agent_sdk._core.run.outcome import outcome
+from vllm_agent_sdk._core.run.run import evolve
+from vllm_agent_sdk._core.run.state import IllegalTransitionError, Phase, State
 from vllm_agent_sdk.agent.model.call import ModelCall
 from vllm_agent_sdk.agent.run.perform import Performer
 from vllm_agent_sdk.agent.run.run import unwatched

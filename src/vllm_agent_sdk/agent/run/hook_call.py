@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from vllm_agent_sdk._core.hook_output import hook_outputs
+from vllm_agent_sdk._core.run.hook_output import hook_outputs
 from vllm_agent_sdk.agent.run.guarded import called, time_limit
 from vllm_agent_sdk.errors import HookError, UnsupportedHookOutputError
 from vllm_agent_sdk.types.hooks import HOOK_OUTPUTS, Block, HookEvent, HookOutput, HookSpec, Matcher

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm_agent_sdk._core.questions import QUESTION_TOOL
-from vllm_agent_sdk._core.run_state import State
+from vllm_agent_sdk._core.run.questions import QUESTION_TOOL
+from vllm_agent_sdk._core.run.state import State
 from vllm_agent_sdk.agent.model.mode import Choice, Learnt, choose_mode
 from vllm_agent_sdk.agent.model.port import Endpoint, endpoint_of
 from vllm_agent_sdk.agent.run.rewind import SessionFiles

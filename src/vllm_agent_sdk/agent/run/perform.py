@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from vllm_agent_sdk._core.effects import (
+from vllm_agent_sdk._core.run.effects import (
     Answer,
     AskPermission,
     AskUser,
@@ -21,7 +21,7 @@ from vllm_agent_sdk._core.effects import (
     Suspend,
     TakeCheckpoint,
 )
-from vllm_agent_sdk._core.questions import parse_questions
+from vllm_agent_sdk._core.run.questions import parse_questions
 from vllm_agent_sdk.agent.model.call import ModelCall
 from vllm_agent_sdk.agent.model.context import ContextMeter, summarise
 from vllm_agent_sdk.agent.model.turns import TurnWriter

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from vllm_agent_sdk._core.run_checkpoints import moment
-from vllm_agent_sdk._core.run_state import Moment, State
+from vllm_agent_sdk._core.run.checkpoints import moment
+from vllm_agent_sdk._core.run.state import Moment, State
 from vllm_agent_sdk.agent.run.paths import named_paths
 from vllm_agent_sdk.agent.tools.function import in_thread
 from vllm_agent_sdk.errors import CheckpointNotFoundError, SessionError, StoreError, VLLMError

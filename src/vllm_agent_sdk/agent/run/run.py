@@ -32,7 +32,7 @@ _MODULES = (
     "vllm_agent_sdk.agent.run.opening",
     "vllm_agent_sdk.client.chat",
     "vllm_agent_sdk.client.server",
-    "vllm_agent_sdk._core.drift",
+    "vllm_agent_sdk._core.server.drift",
 )
 _OF_API = {"responses": ("vllm_agent_sdk.agent.model.responses_call",)}
 

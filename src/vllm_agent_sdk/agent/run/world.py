@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vllm_agent_sdk._core.output import OutputType
+from vllm_agent_sdk._core.schema.output import OutputType
 from vllm_agent_sdk.agent.model.mode import Learnt
 from vllm_agent_sdk.agent.model.port import Endpoint
 from vllm_agent_sdk.agent.model.turns import TurnWriter

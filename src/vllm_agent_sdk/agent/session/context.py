@@ -6,9 +6,9 @@ from typing import Any
 
 from typing_extensions import TypeVar
 
-from vllm_agent_sdk._core.effects import compactable
-from vllm_agent_sdk._core.run import evolve
-from vllm_agent_sdk._core.run_state import State, replace
+from vllm_agent_sdk._core.run.effects import compactable
+from vllm_agent_sdk._core.run.run import evolve
+from vllm_agent_sdk._core.run.state import State, replace
 from vllm_agent_sdk.agent.model.context import context_usage, learn_window, summarise
 from vllm_agent_sdk.agent.model.turns import Traits
 from vllm_agent_sdk.agent.run.world import World

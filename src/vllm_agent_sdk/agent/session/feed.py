@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self, cast
 from weakref import WeakSet
 
-from vllm_agent_sdk._core.run import evolve
-from vllm_agent_sdk._core.run_state import State
+from vllm_agent_sdk._core.run.run import evolve
+from vllm_agent_sdk._core.run.state import State
 from vllm_agent_sdk.agent.run.event_queue import EventQueue
 from vllm_agent_sdk.agent.session.replay import replay
 from vllm_agent_sdk.sessions.store import SessionLog, Snapshot

@@ -12,9 +12,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from vllm_agent_sdk._core.run import evolve
-from vllm_agent_sdk._core.run_state import IllegalTransitionError, State
-from vllm_agent_sdk._core.snapshot import decode, encode
+from vllm_agent_sdk._core.run.run import evolve
+from vllm_agent_sdk._core.run.snapshot import decode, encode
+from vllm_agent_sdk._core.run.state import IllegalTransitionError, State
 from vllm_agent_sdk.errors import StoreError
 from vllm_agent_sdk.sessions.store import SessionLog, Snapshot
 from vllm_agent_sdk.types.events import StoredEvent

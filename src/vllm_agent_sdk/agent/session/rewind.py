@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import TypeVar
 
-from vllm_agent_sdk._core.run_state import Moment
+from vllm_agent_sdk._core.run.state import Moment
 from vllm_agent_sdk.agent.run.rewind import SessionFiles, checkpoints, found, new_id
 from vllm_agent_sdk.agent.session.runs import SessionRuns, unsupported
 from vllm_agent_sdk.errors import StoreError, UsageError

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self
 
 from typing_extensions import TypeVar
 
-from vllm_agent_sdk._core.outcome import outcome
-from vllm_agent_sdk._core.run import evolve
-from vllm_agent_sdk._core.run_state import (
+from vllm_agent_sdk._core.run.outcome import outcome
+from vllm_agent_sdk._core.run.run import evolve
+from vllm_agent_sdk._core.run.state import (
     Phase,
     State,
 )

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from typing_extensions import TypeVar
 
-from vllm_agent_sdk._core.questions import check_answers, parse_questions
-from vllm_agent_sdk._core.run_state import (
+from vllm_agent_sdk._core.run.questions import check_answers, parse_questions
+from vllm_agent_sdk._core.run.state import (
     CallState,
     CallStatus,
     IllegalTransitionError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from vllm_agent_sdk._core.read_back import notification
+from vllm_agent_sdk._core.run.read_back import notification
 from vllm_agent_sdk.agent.tools.results import error_text
 from vllm_agent_sdk.types.events import MessageAdded, StoredEvent, ToolEnded
 from vllm_agent_sdk.types.messages import ContentBlock, ToolCall

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from vllm_agent_sdk._core.schema_check import is_loaded, load
+from vllm_agent_sdk._core.schema.check import is_loaded, load
 from vllm_agent_sdk.agent.run.guarded import ends_program
 from vllm_agent_sdk.agent.tools.function import running_loop
 from vllm_agent_sdk.agent.tools.results import checked, error_text, failure

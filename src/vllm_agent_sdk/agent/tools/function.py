@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-from vllm_agent_sdk._core.schema import MismatchError, Parameters, Validator
-from vllm_agent_sdk._core.schema_check import is_loaded, load
+from vllm_agent_sdk._core.schema.check import is_loaded, load
+from vllm_agent_sdk._core.schema.schema import MismatchError, Parameters, Validator
 from vllm_agent_sdk.agent.tools.results import error_text, failure, output_of
 from vllm_agent_sdk.types.tools import RunContext, ToolOutput, ToolSpec
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args, get_origin
 
-from vllm_agent_sdk._core.schema import (
+from vllm_agent_sdk._core.schema.refs import resolve
+from vllm_agent_sdk._core.schema.schema import (
     Parameters,
     Unresolved,
     Validator,
@@ -21,8 +22,7 @@ from vllm_agent_sdk._core.schema import (
     parameters_of,
     type_schema,
 )
-from vllm_agent_sdk._core.schema_refs import resolve
-from vllm_agent_sdk._core.schema_values import Decode, decode_object, keep
+from vllm_agent_sdk._core.schema.values import Decode, decode_object, keep
 from vllm_agent_sdk.agent.tools.function import FunctionTool, is_async
 from vllm_agent_sdk.errors import SchemaError, UsageError
 from vllm_agent_sdk.types.tools import TOOL_NAME, RunContext, ToolSpec

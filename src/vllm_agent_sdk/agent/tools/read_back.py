@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_agent_sdk._core.read_back import READ_TOOL, read_on
+from vllm_agent_sdk._core.run.read_back import READ_TOOL, read_on
 from vllm_agent_sdk.agent.tools.tool import tool
 from vllm_agent_sdk.types.tools import RunContext
 

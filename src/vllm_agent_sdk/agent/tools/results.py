@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_agent_sdk._core.schema_values import encode_json, to_json
+from vllm_agent_sdk._core.schema.values import encode_json, to_json
 from vllm_agent_sdk.errors import ToolError, UsageError
 from vllm_agent_sdk.types.messages import (
     AudioBlock,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from vllm_agent_sdk._core.read_back import Whole
-from vllm_agent_sdk._core.run_state import State
+from vllm_agent_sdk._core.run.read_back import Whole
+from vllm_agent_sdk._core.run.state import State
 from vllm_agent_sdk.types.events import StoredEvent
 
 if TYPE_CHECKING:
