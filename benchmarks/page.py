@@ -83,6 +83,25 @@ def goals(results: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def out_of_reach(results: list[dict[str, Any]]) -> list[str]:
+    """Say which goals the bare loop does not reach either: no client on it could."""
+    lines = []
+    for result in results:
+        medians = result["medians"]
+        for goal in result.get("goals", ()):
+            bare = medians.get(goal["name"].replace("ours", "bare loop"))
+            if goal["reached"] or bare is None or goal["of"] in {None, "bare loop"}:
+                continue
+            ratio = bare / medians[goal["of"]]
+            if ratio > goal["limit"]:
+                lines += [
+                    "",
+                    f"{goal['id']}, {goal['name']}: the bare loop on the same event loop is at "
+                    f"{_ratio(ratio).removesuffix(' of it')} of {goal['of']} itself.",
+                ]
+    return lines
+
+
 def calls() -> list[str]:
     """Give the section on calls, which `make bench` leaves out: it needs a real server."""
     path = FOLDER / "valid_calls.json"
@@ -117,6 +136,8 @@ def main() -> int:
     text += ["| id | what | at most | measured | reached |", "| --- | --- | --- | --- | --- |"]
     for data in found.values():
         text += goals(data["results"])
+    for data in found.values():
+        text += out_of_reach(data["results"])
     for name, data in found.items():
         text += [
             "",
