@@ -94,11 +94,12 @@ def out_of_reach(results: list[dict[str, Any]]) -> list[str]:
                 continue
             ratio = bare / medians[goal["of"]]
             if ratio > goal["limit"]:
-                lines += [
-                    "",
+                stands = _ratio(ratio).removesuffix(" of it")
+                lines.append("")
+                lines.append(
                     f"{goal['id']}, {goal['name']}: the bare loop on the same event loop is at "
-                    f"{_ratio(ratio).removesuffix(' of it')} of {goal['of']} itself.",
-                ]
+                    f"{stands} of {goal['of']} itself."
+                )
     return lines
 
 
