@@ -36,6 +36,8 @@ from vllm_agent_sdk import (
 )
 from vllm_agent_sdk.testing import Reply, Simulator, scripted_run
 
+from .session.waiting import Gate
+
 PAGE = Path(__file__).parents[2] / "docs" / "runs.md"
 SOURCES = Path(vllm_agent_sdk.__file__).parent
 OK = Reply.text("ok")
@@ -234,22 +236,6 @@ def test_the_page_lists_every_control_that_may_be_refused_and_each_has_a_case() 
 
 
 # ── the model and the mode ───────────────────────────────────────────────────────────────────────
-
-
-class Gate:
-    """A tool that waits until the test lets it go on."""
-
-    def __init__(self) -> None:
-        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
-
-        @tool
-        async def work() -> str:
-            """Work."""
-            self.begun.set()
-            await self.go_on.wait()
-            return "worked"
-
-        self.tool = work
 
 
 @pytest.mark.feature("A-09")

@@ -17,9 +17,10 @@ from vllm_agent_sdk import (
     TextDelta,
     UsageError,
     UserMessage,
-    tool,
 )
 from vllm_agent_sdk.testing import Reply, Simulator
+
+from .waiting import Gate, order
 
 
 class Source:
@@ -53,28 +54,6 @@ class Endless(Source):
             await asyncio.Event().wait()
         finally:
             self.closed = True
-
-
-class Gate:
-    """A tool that waits until the test lets it go on."""
-
-    def __init__(self) -> None:
-        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
-
-        @tool
-        async def work() -> str:
-            """Work."""
-            self.begun.set()
-            await self.go_on.wait()
-            return "worked"
-
-        self.tool = work
-
-
-@tool(deferred=True)
-async def order(item: str) -> str:
-    """Order something; people do it."""
-    raise AssertionError("a deferred tool is not run here")
 
 
 def sent(server: Simulator) -> list[Any]:

@@ -34,33 +34,13 @@ from vllm_agent_sdk import (
 from vllm_agent_sdk.sessions import MemoryStore, SessionStore, SQLiteStore
 from vllm_agent_sdk.testing import Reply, Simulator
 
-
-@tool(deferred=True)
-async def order(item: str) -> str:
-    """Order something; people do it."""
-    raise AssertionError("a deferred tool is not run here")
+from .waiting import Gate, order
 
 
 @tool(destructive=True)
 async def wipe(path: str) -> str:
     """Delete a file."""
     return f"{path} is gone"
-
-
-class Gate:
-    """A tool that waits until the test lets it go on."""
-
-    def __init__(self) -> None:
-        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
-
-        @tool
-        async def work() -> str:
-            """Work."""
-            self.begun.set()
-            await self.go_on.wait()
-            return "worked"
-
-        self.tool = work
 
 
 def prompts_of(server: Simulator) -> list[str]:

@@ -37,6 +37,8 @@ from vllm_agent_sdk import (
 from vllm_agent_sdk.sessions import MemoryStore
 from vllm_agent_sdk.testing import Reply, Simulator
 
+from .waiting import Gate, order
+
 WIPE = ("wipe", {"path": "/tmp/x"})
 
 
@@ -44,28 +46,6 @@ WIPE = ("wipe", {"path": "/tmp/x"})
 async def wipe(path: str) -> str:
     """Delete a file."""
     return f"{path} is gone"
-
-
-@tool(deferred=True)
-async def order(item: str) -> str:
-    """Order something; people do it."""
-    raise AssertionError("a deferred tool is not run here")
-
-
-class Gate:
-    """A tool that waits until the test lets it go on."""
-
-    def __init__(self) -> None:
-        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
-
-        @tool
-        async def work() -> str:
-            """Work."""
-            self.begun.set()
-            await self.go_on.wait()
-            return "worked"
-
-        self.tool = work
 
 
 def said(session: Session[Any]) -> list[tuple[str, str]]:
