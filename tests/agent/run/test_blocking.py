@@ -72,7 +72,7 @@ def words(text: str, count: int = 500) -> Reply:
 
 #: What is called otherwise where nothing can be awaited.
 NAMES = {"aclose": "close"}
-RUN_ONLY = {"stop", "batch", "closed"}
+RUN_ONLY = {"stop", "batch", "closed", "ignore"}
 
 
 def public(cls: type) -> dict[str, Any]:

@@ -700,3 +700,34 @@ async def test_call_deltas_come_before_the_tool_starts(client: Any) -> None:
     first = [next(i for i, e in enumerate(events) if isinstance(e, kind)) for kind in order]
     assert len(first) == 4
     assert first == sorted(first)
+
+
+@pytest.mark.feature("D-07")
+async def test_ended_runs_and_closed_sessions_leave_nothing_to_the_garbage_collector(
+    client: Any,
+) -> None:
+    async with Simulator(lambda _: Reply.text("ok")) as server:
+        agent = Agent(client=client(server))
+
+        async def use_it() -> None:
+            await agent.run("a")
+            async with agent.stream("b") as run:
+                async for _ in run:
+                    pass
+            async with agent.session() as session:
+                await session.run("c")
+                await (await session.send("d"))
+
+        await use_it()
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            await use_it()
+            gc.collect()
+            kept = {type(each).__qualname__ for each in gc.garbage}
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert not kept & {"Driver", "Run", "Session", "State", "RunResult", "RunEnded", "TurnWriter"}

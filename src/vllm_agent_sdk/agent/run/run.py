@@ -92,7 +92,7 @@ class _Work:
         self.watched = False
         self.driver: Drives | None = None
         self.result: RunResult[Any] | None = None
-        self.begun = self.stop_asked = False
+        self.begun = self.stop_asked = self.over = False
 
     async def run(self) -> RunResult[Any]:
         self.begun = True
@@ -106,6 +106,8 @@ class _Work:
         finally:
             self.queue.close()
             await self._start.ended()
+            self.over = True
+            del self._start  # a session's knows the handle, which holds this
 
     def _publish(self, event: Any) -> None:
         if self.watched:
@@ -232,7 +234,7 @@ class Run(Generic[T]):
 
     def __del__(self) -> None:
         task, loop = getattr(self, "_task", None), getattr(self, "_loop", None)
-        if task is None or task.done() or loop is None or loop.is_closed():
+        if task is None or task.done() or loop is None or loop.is_closed() or self._work.over:
             return
         loop.call_soon_threadsafe(task.cancel)
         warnings.warn(
@@ -250,6 +252,10 @@ class Run(Generic[T]):
     def begin(self) -> None:
         """Begin now, and keep the events for whoever reads them later."""
         self._watch()
+
+    def ignore(self) -> None:
+        """Keep no events: nobody will read them."""
+        self._work.watched = False
 
     def _watch(self) -> asyncio.Task[RunResult[Any]]:
         if self._task is None:

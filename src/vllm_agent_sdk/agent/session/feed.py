@@ -37,8 +37,9 @@ class Feeds:
         """Give an event to every reader."""
         if event.seq is not None:
             self.shown = event.seq
-        for feed in self._feeds:
-            feed.put(event)
+        if len(self._feeds):  # to go through none of them costs more than to ask
+            for feed in self._feeds:
+                feed.put(event)
 
     def open(self, log: SessionLog, after: int | None, until: Until) -> EventFeed:
         """Begin to read."""

@@ -66,7 +66,9 @@ class Session(SessionContext[T]):
         """
         if isinstance(prompt, AsyncIterable):
             return await self.stream(prompt)
-        return await (await self.send(prompt))
+        run = await self.send(prompt)
+        run.ignore()
+        return await run
 
     def stream(self, prompt: Prompt | Prompts) -> Run[T]:
         """Run and watch: `async for event in session.stream(…)`. It begins when it is read.

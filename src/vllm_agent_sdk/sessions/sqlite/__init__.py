@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -84,7 +85,7 @@ class SQLiteStore:
             raise StoreError(f"{self.path} is read-only: no session can be opened in it.")
         engine = use(self._place)
 
-        def work(connection: sqlite3.Connection) -> int:
+        def work(connection: sqlite3.Connection) -> tuple[int, int]:
             return _work.open_session(
                 connection,
                 session_id,
@@ -95,12 +96,12 @@ class SQLiteStore:
             )
 
         try:
-            number = await engine.submit(work)
+            number, events = await engine.submit(work)
         except BaseException:
             engine.release()
             raise
         engine.opened(number)
-        return _Log(engine, number, session_id)
+        return _Log(engine, number, session_id, empty=not events)
 
     async def read(
         self, session_id: str, after: int = 0, limit: int | None = None
@@ -172,12 +173,13 @@ class SQLiteStore:
 class _Log:
     """The log of a session that is open here."""
 
-    __slots__ = ("_closed", "_engine", "_id", "_number")
+    __slots__ = ("_closed", "_empty", "_engine", "_id", "_number")
 
-    def __init__(self, engine: Engine, number: int, session_id: str) -> None:
+    def __init__(self, engine: Engine, number: int, session_id: str, *, empty: bool) -> None:
         self._engine = engine
         self._number = number
         self._id = session_id
+        self._empty = empty  # as the one writer it knows: there is nothing to be read yet
         self._closed = False
 
     async def append(self, *events: StoredEvent) -> None:
@@ -187,15 +189,21 @@ class _Log:
         first = check_numbers(events)
         rows = [(write_line(event), said(event) or None) for event in events]
         append = _work.Append(self._number, self._id, self._engine.owner, first, rows)
+        self._empty = False
         await self._engine.submit(append)
 
     async def read(self, after: int = 0) -> Sequence[StoredEvent]:
         self._check_open()
+        if self._empty:
+            await asyncio.sleep(0)  # who was cancelled while it was opened is told here
+            return []
         lines = await self._engine.read(lambda c: _work.read_lines(c, self._id, after, None))
         return [read_line(line) for line in lines]
 
     async def snapshot(self) -> Snapshot | None:
         self._check_open()
+        if self._empty:
+            return None
         return await self._engine.read(lambda c: _work.read_snapshot(c, self._number))
 
     async def keep_snapshot(self, snapshot: Snapshot) -> None:

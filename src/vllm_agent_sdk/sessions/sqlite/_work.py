@@ -220,10 +220,10 @@ def open_session(
     create: bool,
     holds: Holds,
     now: float,
-) -> int:
-    """Make an owner the writer of a session; give the session's number."""
+) -> tuple[int, int]:
+    """Make an owner the writer of a session; give its number, and how many events it has."""
     row = connection.execute(
-        "SELECT number, owner FROM sessions WHERE id = ?", (session_id,)
+        "SELECT number, owner, events FROM sessions WHERE id = ?", (session_id,)
     ).fetchone()
     if row is None:
         if not create:
@@ -233,11 +233,11 @@ def open_session(
             " VALUES (?, ?, ?, ?, ?)",
             (session_id, named(session_id, None, ()), now, now, owner),
         )
-        return cursor.lastrowid or 0
-    number, held = row
+        return cursor.lastrowid or 0, 0
+    number, held, events = row
     _check_free(connection, session_id, number, held, holds)
     connection.execute("UPDATE sessions SET owner = ? WHERE number = ?", (owner, number))
-    return int(number)
+    return int(number), int(events)
 
 
 def close_session(connection: sqlite3.Connection, number: int, owner: int) -> None:
