@@ -273,9 +273,6 @@ class _ScriptedPerformer(Performer):
 
     async def begin(self, effect: Effect) -> None:
         match effect:
-            case CallModel(turn=turn):
-                await self._driver.commit(ModelStarted(turn=turn))
-                self._driver.start(effect, self._said(self._driver.state))
             case Compact(messages=count):
                 self._driver.start(effect, self._summary(count))
             case RunTool(call=call, spec=spec) if spec.background or spec.detach_after is not None:
@@ -283,6 +280,10 @@ class _ScriptedPerformer(Performer):
                 await super().begin(RunTool(call, at_once))
             case _:
                 await super().begin(effect)
+
+    async def _begin_model(self, effect: CallModel, state: State, *before: StoredEvent) -> None:
+        await self._driver.commit(*before, ModelStarted(turn=state.turn))
+        self._driver.start(effect, self._said(self._driver.state))
 
     async def _said(self, state: State) -> ModelEnded:
         constrained = "response_format" in self._writer.params(state)

@@ -20,8 +20,11 @@ from vllm_agent_sdk._core.run.effects import (
     Say,
     Suspend,
     TakeCheckpoint,
+    effects,
 )
 from vllm_agent_sdk._core.run.questions import parse_questions
+from vllm_agent_sdk._core.run.run import evolve
+from vllm_agent_sdk._core.run.state import State, replace
 from vllm_agent_sdk.agent.model.call import ModelCall
 from vllm_agent_sdk.agent.model.context import ContextMeter, summarise
 from vllm_agent_sdk.agent.model.turns import TurnWriter
@@ -91,12 +94,12 @@ class Performer:
             case BeginTurn():
                 await self._begin_turn(effect)
             case CallModel():
-                await self._begin_model(effect)
+                await self._begin_model(effect, state)
             case Compact(messages=count):
                 traits = self._writer.traits
                 driver.start(effect, summarise(driver.world.endpoint, traits, state, count))
-            case RunHook():
-                driver.start(effect, self._run_hook(effect))
+            case RunHook(number=number, call=entry):
+                driver.start(effect, self._hook_ran(number, None if entry is None else entry.call))
             case AskPermission(call=call, reason=reason):
                 await driver.commit(PermissionAsked(call=call, reason=reason))
                 answerer, unanswered = driver.world.can_use_tool, state.permissions.unanswered
@@ -140,7 +143,16 @@ class Performer:
         elif self._meter.is_close(state, self._writer.traits):
             driver.start(effect, self._measured_turn(turn))
         else:
-            await driver.commit(TurnStarted(turn=turn))
+            await self._begin_and_ask(TurnStarted(turn=turn))
+
+    async def _begin_and_ask(self, started: TurnStarted) -> None:
+        """Begin a turn and its model call with one entry in the log, where nothing is between."""
+        state = evolve(self._driver.state, started)
+        match effects(state):
+            case (CallModel() as call,):
+                await self._begin_model(call, state, started)
+            case _:
+                await self._driver.commit(started)
 
     def _tools_may_change(self) -> bool:
         """Whether a toolset says from turn to turn, or the run was begun with other tools."""
@@ -173,8 +185,8 @@ class Performer:
             turn=turn, context_tokens=found.tokens, exact=found.exact, window=found.window
         )
 
-    async def _begin_model(self, effect: CallModel) -> None:
-        driver, state = self._driver, self._driver.state
+    async def _begin_model(self, effect: CallModel, state: State, *before: StoredEvent) -> None:
+        driver = self._driver
         try:
             params = self._meter.clamped(state, self._writer.params(state))
             call = ModelCall(
@@ -187,12 +199,12 @@ class Performer:
                 output=driver.world.output,
                 streaming=driver.world.streaming,
             )
-            request = call.request()
             prefix = self._writer.prefix(state, params)
+            asked = ModelStarted(turn=state.turn, request=call.request(), prefix=prefix)
         except UsageError as error:
-            await driver.commit(self._misused(error))
+            await driver.commit(*before, ModelEnded(turn=state.turn, error=driver.misused(error)))
             return
-        await driver.commit(ModelStarted(turn=state.turn, request=request, prefix=prefix))
+        await driver.commit(*before, asked)
         for code, text in call.notices:
             if code not in self._noticed:
                 self._noticed.add(code)
@@ -203,8 +215,8 @@ class Performer:
         told = len(call.notices)
         try:
             ended = await call.run()
-        except UsageError as error:
-            return self._misused(error)
+        except UsageError as error:  # the run ends, and the caller is told by an exception
+            return ModelEnded(turn=self._driver.state.turn, error=self._driver.misused(error))
         for code, text in call.notices[told:]:
             kept = self._driver.tell(Notice(code=code, text=text))
             kept.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -213,12 +225,8 @@ class Performer:
         if ended.message is not None and ended.message.tool_calls:
             message, repairs = await coerced_calls(ended.message, self._driver.world.tools)
             if repairs:
-                ended = _with(ended, message=message, repairs=repairs)
+                ended = replace(ended, message=message, repairs=repairs)
         return self._judged(ended)
-
-    def _misused(self, error: UsageError) -> ModelEnded:
-        """The run ends, and the caller is told by an exception."""
-        return ModelEnded(turn=self._driver.state.turn, error=self._driver.misused(error))
 
     def _judged(self, ended: ModelEnded) -> ModelEnded:
         """Say of each call whether it would leave the permitted folders."""
@@ -229,7 +237,7 @@ class Performer:
             for call in ended.message.tool_calls
             if (paths := self._outside(call, call.arguments or {}))
         }
-        return ended if not found else _with(ended, outside=found)
+        return ended if not found else replace(ended, outside=found)
 
     def _outside(self, call: ToolCall, arguments: dict[str, Any]) -> tuple[str, ...]:
         state = self._driver.state
@@ -264,10 +272,6 @@ class Performer:
         return taken
 
     # ── hooks ────────────────────────────────────────────────────────────────────────────────────
-
-    async def _run_hook(self, effect: RunHook) -> HookRan:
-        entry = effect.call
-        return await self._hook_ran(effect.number, None if entry is None else entry.call)
 
     async def _hook_ran(
         self, number: int, call: ToolCall | None, text: str | None = None
@@ -393,8 +397,3 @@ class Performer:
             report=report,
             host=Host(driver),
         )
-
-
-def _with(ended: ModelEnded, **changes: Any) -> ModelEnded:
-    fields = {name: getattr(ended, name) for name in ended.__struct_fields__}
-    return ModelEnded(**{**fields, **changes})
