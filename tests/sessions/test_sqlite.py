@@ -484,3 +484,29 @@ async def test_results_that_are_read_again_have_their_conversation(
     read = [event.result for event in (first, last) if isinstance(event, RunEnded)]
     assert [len(result.messages) for result in read] == [2, 4]
     assert [result.messages for result in read] == [result.messages for result in results]
+
+
+@pytest.mark.feature("D-04")
+def test_many_that_make_one_new_file_at_the_same_moment_all_get_it(tmp_path: Path) -> None:
+    failed: list[BaseException] = []
+
+    def connect(path: Path, all_there: threading.Barrier) -> None:
+        place = _place.Place(str(path))
+        all_there.wait()
+        try:
+            place.make()
+            connection = place.connect()
+            _schema.bring_up(connection, place.path, read_only=False)
+            connection.close()
+        except BaseException as error:  # noqa: BLE001 - told below
+            failed.append(error)
+
+    for number in range(60):  # without waiting, some 2 of 360 failed
+        all_there = threading.Barrier(6)
+        arguments = (tmp_path / f"{number}.db", all_there)
+        threads = [threading.Thread(target=connect, args=arguments) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -87,7 +88,7 @@ class Place:
             raise store_error(cause, self.path) from cause
         try:
             if not self.read_only:
-                mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+                mode = _into_wal(connection)
                 if mode != "wal":
                     raise StoreError(
                         f"{self.path} cannot have a write-ahead log here (journal mode {mode}): "
@@ -144,6 +145,22 @@ _MEANINGS = (
     ("SQLITE_CANTOPEN", "it cannot be opened: does it exist, and may this user read it?"),
     ("SQLITE_IOERR", "it could not be read or written"),
 )
+
+
+def _into_wal(connection: sqlite3.Connection) -> str:
+    """Give the database its write-ahead log; give the journal mode that it has then.
+
+    Of those that do so at the same moment to a new file, SQLite lets one wait for nobody: it is
+    tried again here. It is on the engine's own thread, or in a worker's.
+    """
+    until = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(0.005)
 
 
 def store_error(cause: sqlite3.Error, path: str) -> StoreError:
