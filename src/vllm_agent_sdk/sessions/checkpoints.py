@@ -47,13 +47,16 @@ class CheckpointFiles:
     Args:
         options: What is kept, and where.
         session_id: The session's id.
+        database: The file of the store that the session is in: it is not one of the files, and to
+            put it back would be to forget the session.
 
     Raises:
         UsageError: The root is no folder, pathspec is missing, or a pattern cannot be one.
     """
 
-    def __init__(self, options: Checkpoints, session_id: str) -> None:
+    def __init__(self, options: Checkpoints, session_id: str, database: str | None = None) -> None:
         self._options = options
+        self._database = None if database is None else os.path.realpath(database)
         self.root = os.path.realpath(os.path.expanduser(options.root))
         if not os.path.isdir(self.root):
             raise UsageError(f"Checkpoints(root={options.root!r}): there is no such folder.")
@@ -160,7 +163,8 @@ class CheckpointFiles:
     # ── keeping ──────────────────────────────────────────────────────────────────────────────────
 
     def _below(self) -> Iterator[tuple[str, str, os.stat_result | str]]:
-        for path, full, status in files_below(self.root, self._rules, without=self.folder):
+        found = files_below(self.root, self._rules, self.folder, self._database)
+        for path, full, status in found:
             if _is_text(path):
                 yield path, full, status
             else:

@@ -58,7 +58,7 @@ def ignored(rules: list[tuple[str, Any]], path: str, is_folder: bool) -> bool:
 
 
 def files_below(
-    root: str, rules: IgnoreRules, without: str | None = None
+    root: str, rules: IgnoreRules, without: str | None = None, database: str | None = None
 ) -> Iterator[tuple[str, str, os.stat_result | str]]:
     """Give the files and links below a folder, in the order of their names.
 
@@ -66,6 +66,7 @@ def files_below(
         root: The folder.
         rules: What is left alone.
         without: A folder that is not looked into.
+        database: An SQLite file that is not given, nor what stands beside it as `database-…`.
 
     Yields:
         The path relative to the root, with `/`; the path; and what `lstat` says of it, or why it
@@ -84,7 +85,9 @@ def files_below(
         for entry in entries:
             path = f"{relative}/{entry.name}".lstrip("/")
             is_folder = entry.is_dir(follow_symlinks=False)
-            if entry.path == without or ignored(known, path, is_folder):
+            if entry.path in {without, database} or ignored(known, path, is_folder):
+                continue
+            if database is not None and entry.path.startswith(f"{database}-"):
                 continue
             if is_folder:
                 inner.append((path, entry.path, rules.entered(known, path, entry.path)))

@@ -27,7 +27,7 @@ from vllm_agent_sdk import (
     UsageError,
     tool,
 )
-from vllm_agent_sdk.sessions import MemoryStore, SessionLog
+from vllm_agent_sdk.sessions import MemoryStore, SessionLog, SQLiteStore
 from vllm_agent_sdk.testing import Reply, Simulator
 
 pytestmark = pytest.mark.feature("D-05")
@@ -321,6 +321,22 @@ def test_the_blocking_session_can_too(client: Any, root: Path) -> None:
             (checkpoint,) = session.checkpoints()
             assert session.rewind(checkpoint).applied
     assert list(root.iterdir()) == []
+
+
+async def test_the_store_of_the_session_is_none_of_its_files(client: Any, root: Path) -> None:
+    (root / "a").write_text("0")
+    replies = (writes(("a", "1")), Reply.text("done"), Reply.text("more"))
+    async with (
+        Simulator(*replies) as server,
+        SQLiteStore(root / "sessions.db") as store,
+        agent_of(client, server, root).session("s", store=store) as session,
+    ):
+        await session.run("write")
+        done = await session.rewind("c1", delete_new=True)
+        assert [(each.path, each.action) for each in done.files] == [("a", "restore")]
+        assert (await session.run("and?")).text == "more"
+    async with SQLiteStore(root / "sessions.db") as store:
+        assert (await store.stat("s")).events > 10
 
 
 # ── forks ────────────────────────────────────────────────────────────────────────────────────────

@@ -30,10 +30,12 @@ class SessionFiles:
     Args:
         options: `Agent(checkpoints=…)`.
         session_id: The session's id.
+        database: The file of the store that the session is in, if it is in one.
     """
 
-    def __init__(self, options: Checkpoints, session_id: str) -> None:
+    def __init__(self, options: Checkpoints, session_id: str, database: str | None = None) -> None:
         self._options = options
+        self._database = database
         self._session_id = session_id
         self._of: dict[str, CheckpointFiles] = {}
 
@@ -101,7 +103,7 @@ class SessionFiles:
         from vllm_agent_sdk.sessions.checkpoints import CheckpointFiles
 
         if session_id not in self._of:
-            self._of[session_id] = CheckpointFiles(self._options, session_id)
+            self._of[session_id] = CheckpointFiles(self._options, session_id, self._database)
         return self._of[session_id]
 
     def _made(self, state: State, to: Moment) -> set[str]:

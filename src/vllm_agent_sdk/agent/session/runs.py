@@ -115,7 +115,9 @@ class SessionRuns(Generic[T]):
         self._snapshots = Snapshots(self.id, self._log)
         try:
             if self._agent.checkpoints is not None:
-                self._files = SessionFiles(self._agent.checkpoints, self.id)
+                path = getattr(self._store, "path", None)  # an SQLite store's file
+                database = path if isinstance(path, str) else None
+                self._files = SessionFiles(self._agent.checkpoints, self.id, database)
                 await self._files.open()
             self._state, self._seq = await self._snapshots.replay()
             self._feeds.shown = self._seq
