@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 CHUNKS_PER_S = 33
 HEAD = (
@@ -108,17 +109,14 @@ AGENT = {
 class Emitter(asyncio.Protocol):
     """Answers each request by its path, as soon as its body is whole."""
 
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the connection."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.data = b""
-        self.pacing: asyncio.TimerHandle | None = None
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        """Stop pacing."""
-        if self.pacing is not None:
-            self.pacing.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; answer the requests that are whole."""
@@ -149,29 +147,54 @@ class Emitter(asyncio.Protocol):
             self.transport.write(HEAD + FIRST + TEXT * int(count) + LAST)
         else:
             self.transport.write(HEAD + FIRST)
-            # A step of the engine gives every running request its token: the chunks of all streams
-            # are written one after the other, whenever the requests came.
-            now = asyncio.get_running_loop().time()
-            self.pace(int(count), math.ceil(now * CHUNKS_PER_S) / CHUNKS_PER_S)
+            self.engine.add(self.transport, int(count))
 
-    def pace(self, left: int, at: float) -> None:
-        """Send a chunk at its time, and so on."""
-        loop = asyncio.get_running_loop()
-        self.pacing = loop.call_at(at, self.step, left, at)
 
-    def step(self, left: int, at: float) -> None:
-        """Send the chunk whose time has come."""
-        if left == 0:
-            self.transport.write(LAST)
-            return
-        self.transport.write(TEXT)
-        self.pace(left - 1, at + 1 / CHUNKS_PER_S)
+class Engine:
+    """Gives every running request its token in one step, as an engine does: 33 steps a second.
+
+    The chunks of all streams are written one after the other, whenever the requests came, and with
+    as little between them as there can be: a slow emitter would make a quick client wait for each,
+    and the waiting would be measured.
+    """
+
+    def __init__(self) -> None:
+        self.left: dict[asyncio.Transport, int] = {}
+        self.stepping = False
+
+    def add(self, transport: asyncio.Transport, count: int) -> None:
+        """Take a request of so many tokens."""
+        self.left[transport] = count
+        if not self.stepping:
+            self.stepping = True
+            loop = asyncio.get_running_loop()
+            self.wait(math.ceil(loop.time() * CHUNKS_PER_S) / CHUNKS_PER_S)
+
+    def wait(self, at: float) -> None:
+        """Step at a time."""
+        asyncio.get_running_loop().call_at(at, self.step, at)
+
+    def step(self, at: float) -> None:
+        """Send each request a chunk, or its end."""
+        ended = []
+        for transport, left in self.left.items():
+            if left == 0 or transport.is_closing():
+                ended.append(transport)
+            else:
+                transport.write(TEXT)
+                self.left[transport] = left - 1
+        for transport in ended:
+            del self.left[transport]
+            transport.write(LAST)
+        self.stepping = bool(self.left)
+        if self.stepping:
+            self.wait(at + 1 / CHUNKS_PER_S)
 
 
 async def serve() -> None:
     """Serve until the end of standard input; print the port."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Emitter, "127.0.0.1", 0, backlog=2048)
+    server = await loop.create_server(partial(Emitter, Engine()), "127.0.0.1", 0, backlog=2048)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 

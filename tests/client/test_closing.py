@@ -142,3 +142,26 @@ def test_the_example_finishes_its_calls_at_sigterm() -> None:
         assert (child.returncode, errors) == (0, "")
         assert sorted(said.splitlines()) == ["1 has ended", "1: whole", "2 has ended", "2: whole"]
         assert (len(server.chats), server.disconnects) == (2, 0)
+
+
+async def test_a_first_call_that_is_cancelled_does_not_take_the_others_with_it() -> None:
+    async with served(Reply.text("Hi"), Reply.text("Hi"), way="socket") as (server, vllm):
+        first, *others = (
+            asyncio.create_task(vllm.chat.completions.create(messages=HI)) for _ in range(3)
+        )
+        await asyncio.sleep(0)  # it has begun to open the client, and the others wait for that
+        first.cancel()
+        assert [(await call).text for call in others] == ["Hi", "Hi"]
+        assert first.cancelled()
+        assert len(server.chats) == 2
+
+
+async def test_a_client_that_is_closed_while_it_opens_refuses_all_its_calls() -> None:
+    async with served(way="socket") as (server, vllm):
+        calls = [asyncio.create_task(vllm.chat.completions.create(messages=HI)) for _ in range(3)]
+        await asyncio.sleep(0)
+        await vllm.aclose()
+        for call in calls:
+            with pytest.raises(ClientClosedError, match="closed while a call began"):
+                await call
+        assert server.chats == []

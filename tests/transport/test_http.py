@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
+import random
 import socket
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +65,65 @@ async def body(transport: AiohttpTransport, request: Request) -> bytes:
 async def test_a_body_is_read_to_its_end() -> None:
     async with answering(OK + b"content-length: 2\r\n\r\nhi") as (transport, request):
         assert await body(transport, request) == b"hi"
+
+
+@pytest.mark.feature("S-08")
+@pytest.mark.parametrize("coding", ["plain", "chunked", "gzip"])
+async def test_a_body_that_is_read_late_stops_the_connection_and_comes_whole(
+    coding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused, pause = asyncio.Event(), ResponseHandler.pause_reading
+
+    def pausing(handler: ResponseHandler) -> None:
+        pause(handler)
+        paused.set()
+
+    monkeypatch.setattr(ResponseHandler, "pause_reading", pausing)
+    text = random.Random(1).randbytes(3_000_000)
+    sent = gzip.compress(text) if coding == "gzip" else text
+    if coding == "chunked":
+        pieces = [sent[at : at + 70_000] for at in range(0, len(sent), 70_000)]
+        head = b"transfer-encoding: chunked\r\n"
+        sent = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""])
+    else:
+        head = b"content-length: %d\r\n" % len(sent)
+        head += b"content-encoding: gzip\r\n" if coding == "gzip" else b""
+    async with answering(OK + head + b"\r\n" + sent) as (transport, request):
+        stream = await transport.send(request)
+        await asyncio.wait_for(paused.wait(), 10)  # nobody reads: no more than a part is taken
+        first = await stream.receive()
+        assert 0 < len(first) < 1_000_000
+        rest = [first]
+        while data := await stream.receive():
+            rest.append(data)
+        assert b"".join(rest) == text
+        await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 204 No Content\r\n\r\n", OK + b"content-length: 0\r\n\r\n"]
+)
+async def test_a_reply_without_a_body_ends_at_once(head: bytes) -> None:
+    async with answering(head, stay=True) as (transport, request):
+        assert await body(transport, request) == b""
+
+
+async def test_a_second_reader_is_refused_and_the_first_reads_on() -> None:
+    async with answering(OK + b"content-length: 9\r\n\r\nhi", stay=True) as (transport, request):
+        stream = await transport.send(request)
+        assert await stream.receive() == b"hi"
+        cancelled = asyncio.create_task(stream.receive())
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        first = asyncio.create_task(stream.receive())
+        await asyncio.sleep(0)
+        with pytest.raises(TransportError, match="two tasks read it"):
+            await stream.receive()
+        stream.abort(ProtocolError("enough"))
+        with pytest.raises(ProtocolError):
+            await first
+        assert cancelled.cancelled()
+        await stream.aclose()
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ class Calls:
         self._transport: Transport | None = None
         self._pipeline: Pipeline | None = None
         self._guard: Guard | None = None
-        self._opening: asyncio.Lock | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._only_model: str | None = None
@@ -287,26 +287,30 @@ class Calls:
             raise ClientClosedError("The client is closed; make a new one.")
         if self._loop is None:
             self._loop = loop
-            self._opening = asyncio.Lock()
         elif self._loop is not loop:
             raise UsageError(
                 "The client belongs to the event loop of its first call and was used from another; "
                 "make one client for each loop."
             )
-        if self._pipeline is None and self._opening is not None:
-            async with self._opening:
-                if self._pipeline is None:
-                    transport = self._given or await _http(self.config)
-                    if self._closed:
-                        await transport.aclose()
-                        raise ClientClosedError("The client was closed while a call began.")
-                    self._transport = transport
-                    self._begin(transport)
+        if self._pipeline is None:
+            if self._opening is None:
+                # One for all who wait, and all go on at once; it goes on without who began it.
+                self._opening = loop.create_task(self._open())
+            await asyncio.shield(self._opening)
         if self._pipeline is None:
             raise ClientClosedError("The client was closed while a call was on its way.")
         return self._pipeline
 
-    def _begin(self, transport: Transport) -> None:
+    async def _open(self) -> None:
+        """Make the transport and the pipeline."""
+        try:
+            transport = self._given or await _http(self.config)
+            if self._closed:
+                await transport.aclose()
+                raise ClientClosedError("The client was closed while a call began.")
+        finally:
+            self._opening = None
+        self._transport = transport
         servers = (self.config.base_url, *self.config.others)
         http = self.config.http
         self._guard = Guard(self._retry, http, servers, self._healthy, self._report)

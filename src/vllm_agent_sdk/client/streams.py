@@ -226,7 +226,7 @@ class WireStream(Generic[Item, Reply]):
 
     def _take(self, stream: OpenStream, data: bytes) -> None:
         """Take what was read; what comes of it is in `_ready`, `_completion` or `_failure`."""
-        stream.arrived()
+        stream.waiting_since = None
         if not data:
             self._end()
             return
@@ -234,10 +234,10 @@ class WireStream(Generic[Item, Reply]):
         if events and not stream.has_data:
             stream.data_came()
         for event in events:
-            if event.data == _DONE:
+            if event == _DONE:
                 self._end(said=True)
                 return
-            self._push(event.data)
+            self._push(event)
             if self._ends_complete and self._accumulator.complete:
                 self._end(said=True)
                 return
@@ -275,10 +275,10 @@ class WireStream(Generic[Item, Reply]):
         The standard drops such an event; here it counts if it is complete JSON.
         """
         tail = self._decoder.close()
-        if tail is None or tail.data == _DONE:
+        if tail is None or tail == _DONE:
             return True
         try:
-            self._push(tail.data)
+            self._push(tail)
         except ProtocolError:
             return False
         return True
@@ -371,7 +371,8 @@ class ChatStream(EventStream[Delta | ChoiceFinished, ChatCompletion[T]], Generic
     """
 
     def __init__(self, opening: Opening, folded: ChatAccumulator) -> None:
-        super().__init__(opening, folded, lambda data: folded.push(decode_chunk(data)))
+        push = folded.push
+        super().__init__(opening, folded, lambda data: push(decode_chunk(data)))
 
     @property
     def partial_parsed(self) -> Any:

@@ -86,11 +86,14 @@ class OpenStream:
         complete_at: When its reply was complete.
         tokens: What the server said that prompt and reply took together.
         error: What it failed with.
+        has_data: `data_came` was called.
+        waiting_since: Since when somebody waits for bytes: `receive` says it. Who waited sets it to
+            `None` when they are there: `idle` counts from the next wait on.
     """
 
     __slots__ = (
-        "_begin", "_clock", "_closed", "_has_data", "_hide", "_loop", "_stream", "_timer",
-        "_waiting_since", "complete_at", "error", "first_at", "tokens",
+        "_begin", "_clock", "_closed", "_hide", "_loop", "_stream", "_timer", "complete_at",
+        "error", "first_at", "has_data", "tokens", "waiting_since",
     )  # fmt: skip
 
     def __init__(
@@ -111,8 +114,8 @@ class OpenStream:
         self.tokens: int | None = None
         self.error: VLLMError | None = None
         self._loop = asyncio.get_running_loop()
-        self._has_data = False
-        self._waiting_since: float | None = None
+        self.has_data = False
+        self.waiting_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._arm(self._next())
 
@@ -124,34 +127,24 @@ class OpenStream:
     def receive(self) -> Awaitable[bytes]:
         """Give the next bytes, `b""` at the end. Raises what `ByteStream.receive` and timers do.
 
-        Whoever waited calls `arrived` with them. (No coroutine of its own: at the pace of a server
-        that was a tenth of what a chunk costs.)
+        (No coroutine of its own: at the pace of a server that was a tenth of what a chunk costs.)
         """
         if self._begin is not None:
             return self._first(self._begin)
-        self._waiting_since = self._loop.time()
+        self.waiting_since = self._loop.time()
         return self._stream.receive()
 
     async def _first(self, begin: Callable[[OpenStream], Awaitable[bytes]]) -> bytes:
         self._begin = None
         return await begin(self) or await self.receive()
 
-    def arrived(self) -> None:
-        """Tell that what was waited for came: `idle` counts from the next wait on."""
-        self._waiting_since = None
-
     def data_came(self) -> None:
         """Tell that the first event is there: from now on `idle` counts."""
-        self._has_data = True
+        self.has_data = True
         self.first_at = self._loop.time()
         if self._timer is not None:
             self._timer.cancel()
         self._arm(self._next())
-
-    @property
-    def has_data(self) -> bool:
-        """True once `data_came` was called."""
-        return self._has_data
 
     async def pause(self) -> None:
         """Let go of the reply: another attempt is made in its place."""
@@ -165,7 +158,7 @@ class OpenStream:
         if self._closed is None:
             return False
         self._stream = stream
-        self._has_data, self.first_at = False, None
+        self.has_data, self.first_at = False, None
         self._arm(self._next())
         return True
 
@@ -203,11 +196,11 @@ class OpenStream:
 
     def _next(self) -> float | None:
         """When something could have expired at the earliest."""
-        if not self._has_data:
+        if not self.has_data:
             return self._clock.next_end()
         ends = [] if self._clock.deadline is None else [self._clock.deadline]
         if self._clock.idle_limit is not None:
-            ends.append((self._waiting_since or self._loop.time()) + self._clock.idle_limit)
+            ends.append((self.waiting_since or self._loop.time()) + self._clock.idle_limit)
         return min(ends, default=None)
 
     def _arm(self, at: float | None) -> None:
@@ -224,5 +217,5 @@ class OpenStream:
             self._timer = None
             deadline = self._clock.deadline
             total = deadline is not None and self._loop.time() >= deadline
-            early = total or not self._has_data
+            early = total or not self.has_data
             self._stream.abort(self._clock.expired() if early else self._clock.idle())

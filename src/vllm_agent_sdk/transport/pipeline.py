@@ -294,12 +294,12 @@ async def _first_event(stream: OpenStream, limit: int | None) -> bytes:
     held: list[bytes] = []
     try:
         while data := await stream.receive():
-            stream.arrived()
+            stream.waiting_since = None
             held.append(data)
             event = next(iter(decoder.feed(data)), None)
             if event is not None:
                 stream.data_came()
-                failure = first_failure(event.data)
+                failure = first_failure(event)
                 if failure is not None:
                     raise failure
                 break

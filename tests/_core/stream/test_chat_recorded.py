@@ -66,8 +66,8 @@ def fold(*pieces: bytes) -> tuple[list[StreamEvent], ChatAccumulator]:
     events: list[StreamEvent] = []
     for piece in pieces:
         for event in decoder.feed(piece):
-            if event.data != b"[DONE]":
-                events += folded.push(decode_chunk(event.data))
+            if event != b"[DONE]":
+                events += folded.push(decode_chunk(event))
     return events, folded
 
 
@@ -121,7 +121,7 @@ def test_a_recorded_failure_is_a_typed_error_and_what_came_before_is_kept(name: 
     folded = ChatAccumulator()
     with pytest.raises(StreamFailedError, match=text) as caught:  # noqa: PT012
         for event in SSEDecoder().feed(recorded(name)):
-            folded.push(decode_chunk(event.data))
+            folded.push(decode_chunk(event))
     assert (caught.value.status, caught.value.type) == (status, kind)
     assert caught.value.retryable is False
     assert kind in caught.value.body

@@ -47,8 +47,8 @@ def fold(name: str, *pieces: bytes) -> tuple[list[CompletionDelta], CompletionAc
     events: list[CompletionDelta] = []
     for piece in pieces or (recorded(name),):
         for event in decoder.feed(piece):
-            if event.data != b"[DONE]":
-                events += folded.push(decode_chunk(event.data))
+            if event != b"[DONE]":
+                events += folded.push(decode_chunk(event))
     return events, folded
 
 
@@ -114,7 +114,7 @@ def test_an_error_frame_is_a_typed_error_and_what_came_before_is_kept(name: str)
     folded = CompletionAccumulator()
     with pytest.raises(StreamFailedError) as caught:  # noqa: PT012
         for event in SSEDecoder().feed(recorded(name)):
-            folded.push(decode_chunk(event.data))
+            folded.push(decode_chunk(event))
     assert caught.value.status == status
     assert folded.snapshot().text == text
 

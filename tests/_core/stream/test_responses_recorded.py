@@ -59,7 +59,7 @@ def recorded(name: str) -> bytes:
 
 @functools.cache
 def decode(stream: bytes) -> tuple[ResponseEvent, ...]:
-    return tuple(decode_event(event.data) for event in SSEDecoder().feed(stream))
+    return tuple(decode_event(event) for event in SSEDecoder().feed(stream))
 
 
 def fold(events: Iterable[ResponseEvent]) -> ResponseAccumulator:
@@ -115,11 +115,11 @@ def end_of(name: str, cut: int) -> StreamTruncatedError | Response:
     """What a stream that ends after so many bytes comes to."""
     decoder, folded = SSEDecoder(), ResponseAccumulator()
     for event in decoder.feed(recorded(name)[:cut]):
-        folded.push(decode_event(event.data))
+        folded.push(decode_event(event))
     tail = decoder.close()
     try:
         if tail is not None:
-            folded.push(decode_event(tail.data))
+            folded.push(decode_event(tail))
         return folded.finish()
     except ProtocolError:
         assert not folded.complete
@@ -158,7 +158,7 @@ def test_split_anywhere_the_events_are_the_same(name: str, data: st.DataObject) 
     bounds = list(zip([0, *cuts], [*cuts, len(stream)], strict=True))
     decoder = SSEDecoder()
     events = [e for start, end in bounds for e in decoder.feed(stream[start:end])]
-    assert tuple(decode_event(event.data) for event in events) == decode(stream)
+    assert tuple(decode_event(event) for event in events) == decode(stream)
     assert decoder.close() is None
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_agent_sdk._core.stream.sse import SSEDecoder, SSEEvent
+from vllm_agent_sdk._core.stream.sse import SSEDecoder
 from vllm_agent_sdk.errors import ProtocolError
 
 pytestmark = pytest.mark.feature("S-01")
@@ -22,13 +22,13 @@ TOO_LARGE = (
     "limit."
 )
 
-Read = tuple[list[SSEEvent], SSEEvent | str | None]
+Read = tuple[list[bytes], bytes | str | None]
 
 
 def read(pieces: Iterable[bytes], limit: int | None = None) -> Read:
     """The events of a stream that comes in these pieces, and what its end gave."""
     decoder = SSEDecoder(limit)
-    events: list[SSEEvent] = []
+    events: list[bytes] = []
     try:
         for piece in pieces:
             events += decoder.feed(piece)
@@ -38,7 +38,7 @@ def read(pieces: Iterable[bytes], limit: int | None = None) -> Read:
 
 
 def data(stream: bytes) -> list[bytes]:
-    return [event.data for event in read([stream])[0]]
+    return read([stream])[0]
 
 
 def in_pieces(stream: bytes, cuts: Iterable[int]) -> list[bytes]:
@@ -75,13 +75,9 @@ def test_the_standards_cases(stream: bytes, expected: list[bytes]) -> None:
     assert read(bytes([byte]) for byte in stream) == read([stream])
 
 
-def test_an_event_has_the_name_of_its_last_event_line_and_the_next_has_none() -> None:
-    events, _ = read([b"event: one\nevent: two\ndata: a\n\ndata: b\n\nevent: c\n\ndata: d\n\n"])
-    assert events == [SSEEvent(b"a", "two"), SSEEvent(b"b"), SSEEvent(b"d")]
-
-
-def test_a_name_without_a_value_is_no_name() -> None:
-    assert read([b"event: one\nevent\ndata: a\n\n"])[0] == [SSEEvent(b"a", "")]
+def test_names_are_ignored_and_a_name_alone_is_no_event() -> None:
+    stream = b"event: one\nevent: two\ndata: a\n\nevent\ndata: b\n\nevent: c\n\ndata: d\n\n"
+    assert data(stream) == [b"a", b"b", b"d"]
 
 
 def test_ids_and_retry_are_ignored() -> None:
@@ -96,17 +92,17 @@ def test_a_byte_order_mark_is_dropped_at_the_start_only() -> None:
 @pytest.mark.parametrize("cut", [1, 2, 3, 4])
 def test_a_byte_order_mark_may_be_split(cut: int) -> None:
     stream = BOM + b"data: a\n\n"
-    assert read([b"", stream[:cut], b"", stream[cut:]])[0] == [SSEEvent(b"a")]
+    assert read([b"", stream[:cut], b"", stream[cut:]])[0] == [b"a"]
 
 
 @pytest.mark.parametrize("start", [b"\xef", b"\xef\xbb", b"\xef\xbbX"])
 def test_what_only_begins_like_a_byte_order_mark_is_kept(start: bytes) -> None:
     stream = start + b"data: a\n\ndata: b\n\n"
-    assert read(bytes([byte]) for byte in stream)[0] == [SSEEvent(b"b")]
+    assert read(bytes([byte]) for byte in stream)[0] == [b"b"]
 
 
 def test_a_crlf_split_between_its_halves_ends_one_line() -> None:
-    assert read([b"data: a\r", b"\ndata: b\r", b"\n", b"\r", b"\n"])[0] == [SSEEvent(b"a\nb")]
+    assert read([b"data: a\r", b"\ndata: b\r", b"\n", b"\r", b"\n"])[0] == [b"a\nb"]
 
 
 # ── its end ──────────────────────────────────────────────────────────────────────────────────────
@@ -115,8 +111,8 @@ def test_a_crlf_split_between_its_halves_ends_one_line() -> None:
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r", b"\r\n"])
 def test_an_event_that_the_end_cuts_before_its_blank_line_is_given_by_close(end: bytes) -> None:
     events, rest = read([b"data: a\n\nevent: b\ndata: c" + end])
-    assert events == [SSEEvent(b"a")]
-    assert rest == SSEEvent(b"c", "b")
+    assert events == [b"a"]
+    assert rest == b"c"
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b": comment", b"event: a", b"dat", BOM[:2]])
@@ -183,7 +179,7 @@ def test_a_recorded_stream_with_other_line_ends_gives_the_same_events(
 
 def test_an_event_over_the_limit_is_refused_with_the_limit_and_where_it_is_set() -> None:
     decoder = SSEDecoder(20)
-    assert decoder.feed(b"data: 12345678901234\n\n") == [SSEEvent(b"12345678901234")]
+    assert decoder.feed(b"data: 12345678901234\n\n") == [b"12345678901234"]
     with pytest.raises(ProtocolError, match=r"more than 20 bytes.*max_response_bytes"):
         decoder.feed(b"data: 123456789012345\n\n")
 
@@ -206,7 +202,7 @@ def test_what_has_no_end_is_refused_before_it_fills_the_memory(stream: bytes) ->
 
 def test_events_before_one_that_is_too_large_are_not_lost() -> None:
     decoder = SSEDecoder(20)
-    assert decoder.feed(b"data: a\n\ndata: " + b"x" * 30) == [SSEEvent(b"a")]
+    assert decoder.feed(b"data: a\n\ndata: " + b"x" * 30) == [b"a"]
     with pytest.raises(ProtocolError, match="20 bytes"):
         decoder.feed(b"more")
     with pytest.raises(ProtocolError, match="20 bytes"):
@@ -226,5 +222,5 @@ def test_a_large_event_in_small_pieces_is_put_together_once() -> None:
         assert not decoder.feed(piece)
     assert decoder._tail_size == len(body) + 6
     assert len(decoder._tail) == len(pieces) + 1  # kept as they came: nothing was joined yet
-    assert decoder.feed(b"\n\n") == [SSEEvent(body)]
+    assert decoder.feed(b"\n\n") == [body]
     assert decoder._tail == []

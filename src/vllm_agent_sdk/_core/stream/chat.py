@@ -62,7 +62,7 @@ class _Choice:
     """A choice as it comes in."""
 
     __slots__ = (
-        "by_index", "calls", "finish_reason", "logprobs", "reasoning", "refusal", "stall",
+        "by_index", "calls", "finish_reason", "logprobs", "plain", "reasoning", "refusal", "stall",
         "stop_reason", "text", "text_calls", "think", "token_ids",
     )  # fmt: skip
 
@@ -79,6 +79,7 @@ class _Choice:
         self.think: ThinkSplitter | None = None
         self.stall: StallGuard | None = None
         self.text_calls: TextCallParser | None = None
+        self.plain = True  # text is nothing but text
 
     def place(self, entry: ChatToolCall) -> int:
         """Find the call an entry belongs to, or open a new one; give its position."""
@@ -151,7 +152,11 @@ class ChatAccumulator(ChunkFold[ChatCompletionChunk, _Choice, ChatCompletion[Any
                 events.append(ReasoningDelta(reasoning, index))
             text = delta.content
             if text:
-                self._push_text(choice, text, index, events)
+                if choice.plain:
+                    choice.text.append(text)
+                    events.append(TextDelta(text, index))
+                else:
+                    self._push_text(choice, text, index, events)
             if delta.refusal:
                 choice.refusal.append(delta.refusal)
                 events.append(RefusalDelta(delta.refusal, index))
@@ -166,6 +171,7 @@ class ChatAccumulator(ChunkFold[ChatCompletionChunk, _Choice, ChatCompletion[Any
             self._finish_choice(choice, part, events)
 
     def _push_text(self, choice: _Choice, text: str, index: int, events: list[StreamEvent]) -> None:
+        """Take text in which there may be reasoning, calls, or endless white space."""
         if choice.think is not None:
             self._add(choice, choice.think.push(text), index, events)
         elif choice.text_calls is not None:
@@ -198,6 +204,7 @@ class ChatAccumulator(ChunkFold[ChatCompletionChunk, _Choice, ChatCompletion[Any
             choice.stall = StallGuard()
         if self._text_calls is not None:
             choice.text_calls = self._text_calls.parser()
+        choice.plain = not (self._think_tags or self._constrained or self._text_calls)
         return choice
 
     @classmethod

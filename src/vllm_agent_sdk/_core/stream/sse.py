@@ -3,7 +3,8 @@
 1. Any split of the same bytes gives the same events; every byte is looked at a bounded number of
    times, whatever the split.
 2. Lines end in CR, LF or CRLF; a leading BOM and comments are dropped; several `data` lines are
-   joined by LF; `id` and `retry` have no use here.
+   joined by LF. `id`, `retry` and an event's name have no use here: an event is its data (vLLM
+   names the events of Responses in the data too).
 3. `data` stays bytes: UTF-8 is decoded once, with the JSON.
 4. The standard drops an event that the end of the stream cuts before its blank line. `close` gives
    it, marked as unterminated: whether it is whole is for the reader of its JSON to say.
@@ -12,22 +13,14 @@
 from __future__ import annotations
 
 from vllm_agent_sdk.errors import ProtocolError
-from vllm_agent_sdk.types._codec import Fact
 
-__all__ = ["SSEDecoder", "SSEEvent"]
+__all__ = ["SSEDecoder"]
 
 _BOM = b"\xef\xbb\xbf"
 
 
-class SSEEvent(Fact, frozen=True, gc=False):
-    """One event: its data, and its name (`""` where it has none, which means `message`)."""
-
-    data: bytes
-    event: str = ""
-
-
 class SSEDecoder:
-    """Turns the bytes of one stream into events.
+    """Turns the bytes of one stream into the data of its events.
 
     Args:
         max_event_bytes: The size at which a single event is refused: its data so far and the line
@@ -43,11 +36,10 @@ class SSEDecoder:
         self._tail_size = 0
         self._data: list[bytes] = []
         self._data_size = 0
-        self._event = ""
         self._failure: ProtocolError | None = None
 
-    def feed(self, data: bytes) -> list[SSEEvent]:
-        """Take the next bytes; give the events they complete.
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; give the data of each event they complete.
 
         Raises:
             ProtocolError: An event is larger than `max_event_bytes`. Where events came before it
@@ -56,16 +48,16 @@ class SSEDecoder:
         # What servers send most of the time: one whole event.
         if (
             self._between
-            and data[:6] == b"data: "
+            and data.startswith(b"data: ")
             and data.find(b"\n") == len(data) - 2
-            and data[-1:] == b"\n"
+            and data.endswith(b"\n")
             and b"\r" not in data
             and (self._limit is None or len(data) - 2 <= self._limit)
         ):
-            return [SSEEvent(data[6:-2])]
+            return [data[6:-2]]
         if self._failure is not None:
             raise self._failure
-        events: list[SSEEvent] = []
+        events: list[bytes] = []
         self._between = False
         try:
             self._feed(data, events)
@@ -74,11 +66,10 @@ class SSEDecoder:
             if not events:
                 raise
         else:
-            pending = self._at_start or self._after_cr or self._tail or self._data or self._event
-            self._between = not pending
+            self._between = not (self._at_start or self._after_cr or self._tail or self._data)
         return events
 
-    def _feed(self, data: bytes, events: list[SSEEvent]) -> None:
+    def _feed(self, data: bytes, events: list[bytes]) -> None:
         if self._at_start:
             data = self._without_bom(data)
         if b"\r" in data or self._after_cr:
@@ -95,10 +86,10 @@ class SSEDecoder:
         last = blocks.pop()
         limit = self._limit
         for block in blocks:
-            if block[:6] == b"data: " and not self._data and not self._event and b"\n" not in block:
+            if block.startswith(b"data: ") and not self._data and b"\n" not in block:
                 if limit is not None:
                     self._check(len(block))
-                events.append(SSEEvent(block[6:]))
+                events.append(block[6:])
             else:
                 for line in block.split(b"\n"):
                     self._line(line, events)
@@ -110,15 +101,17 @@ class SSEDecoder:
         if rest:
             self._keep(rest)
 
-    def close(self) -> SSEEvent | None:
-        """Take the end of the stream; give the event that it cut before its blank line, if any.
+    def close(self) -> bytes | None:
+        """Take the end of the stream; give the data of the event that it cut, if any.
+
+        Cut means: its last line may be whole, the blank line after it is missing.
 
         Raises:
             ProtocolError: An event was larger than `max_event_bytes`.
         """
         if self._failure is not None:
             raise self._failure
-        events: list[SSEEvent] = []
+        events: list[bytes] = []
         if self._tail:
             self._line(b"".join(self._tail), events)
             self._tail.clear()
@@ -159,7 +152,7 @@ class SSEDecoder:
                 "HTTPOptions(max_response_bytes=…) sets the limit."
             )
 
-    def _line(self, line: bytes, events: list[SSEEvent]) -> None:
+    def _line(self, line: bytes, events: list[bytes]) -> None:
         if not line:
             self._dispatch(events)
             return
@@ -170,12 +163,9 @@ class SSEDecoder:
         if name == b"data":
             self._data.append(value)
             self._data_size += len(value) + 1
-        elif name == b"event":
-            self._event = value.decode("utf-8", "replace")
 
-    def _dispatch(self, events: list[SSEEvent]) -> None:
+    def _dispatch(self, events: list[bytes]) -> None:
         if self._data:
-            events.append(SSEEvent(b"\n".join(self._data), self._event))
+            events.append(b"\n".join(self._data))
             self._data.clear()
             self._data_size = 0
-        self._event = ""
