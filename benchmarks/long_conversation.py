@@ -1,9 +1,9 @@
 """CPU per turn as a conversation grows: a session of 500 turns, its first 50 beside its last 50.
 
 `python -m benchmarks.long_conversation [--quick]`. Each turn asks for a whole reply with a tool
-offered, so the request grows with the conversation and the reply does not. *Posting the same bytes*
-is the least that a longer request costs: bodies of the same lengths, made beforehand. The *bare
-loop* keeps a list of messages and writes all of it each turn.
+offered, so the request grows with the conversation and the reply does not. *Writing the same bytes*
+is the least that a longer request costs: every message was encoded once, and they are joined and
+posted each turn. The *bare loop* keeps a list of messages and encodes all of it each turn.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ PROMPT = "And what is the weather in the next town on the way? " * 2
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TURNS, PART = 500, 50
 FIRST, LAST = f"turns 1 to {PART}", f"turns {TURNS - PART + 1} to {TURNS}"
-FLAT = "its first turns, and posting what there is more"
+WRITING = "writing the same bytes"
+FLAT = "its first turns, and writing what there is more"
 GOALS = (Goal("PERF-10", "ours", 1.2, FLAT),)
 
 Turn = Callable[[int], Awaitable[object]]
@@ -71,14 +72,15 @@ async def ours(root: str, sizes: list[int]) -> dict[str, float]:
     return taken
 
 
-async def posting(root: str, sizes: list[int]) -> dict[str, float]:
-    """Bodies of the same lengths that were made beforehand."""
-    bodies = [b'"tool_call_id"' + b"x" * size for size in sizes]
+async def writing(root: str, sizes: list[int]) -> dict[str, float]:
+    """Messages of the same lengths, encoded beforehand: a turn adds one, joins them and posts."""
+    written = [b'"tool_call_id"']
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def turn(number: int) -> None:
             url = f"{root}/v1/chat/completions"
-            async with session.post(url, data=bodies[number]) as reply:
+            written.append(b"x" * (sizes[number] - (sizes[number - 1] if number else 0)))
+            async with session.post(url, data=b",".join(written)) as reply:
                 assert json.loads(await reply.read())["choices"]
 
         return await parts(turn)
@@ -109,7 +111,7 @@ def main() -> None:
         root = f"{server}/agent/1"
         work = {
             "ours": partial(ours, root, sizes),
-            "posting the same bytes": partial(posting, root, sizes),
+            WRITING: partial(writing, root, sizes),
             "bare loop": partial(bare, root),
         }
         for _ in range(3 if "--quick" in sys.argv else 5):
@@ -119,8 +121,7 @@ def main() -> None:
     def median(name: str, part: str) -> float:
         return statistics.median(each[part] for each in taken[name])
 
-    post = "posting the same bytes"
-    more = [each[LAST] - each[FIRST] for each in taken[post]]
+    more = [each[LAST] - each[FIRST] for each in taken[WRITING]]
     late = {name: median(name, LAST) for name in taken}
     late[FLAT] = median("ours", FIRST) + max(0.0, statistics.median(more))
     early = {name: median(name, FIRST) for name in taken}

@@ -159,6 +159,37 @@ def test_what_is_written_is_read_again(value: Any) -> None:
     assert json.loads(written) == value
 
 
+WRITTEN = _codec.Raw(b'{"content":null}')
+
+
+@pytest.mark.parametrize(
+    "messages", [[], [WRITTEN], [WRITTEN, WRITTEN], [WRITTEN, {"content": None}]]
+)
+def test_a_body_is_written_as_any_value_whatever_of_it_is_bytes_already(messages: Any) -> None:
+    body = {"messages": messages, "temperature": 0.5, "stop": None}
+    assert (
+        _codec.encode_body(body)
+        == _codec.encode_checked(body)
+        == json.dumps(
+            {**body, "messages": [{"content": None} for _ in messages]}, separators=(",", ":")
+        ).encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"messages": [WRITTEN], "temperature": math.nan}, "$.temperature"),
+        ({"messages": [WRITTEN, {"content": math.inf}]}, "$.messages[1].content"),
+        ({"messages": [[WRITTEN, math.nan]]}, "$.messages[0][1]"),
+    ],
+)
+def test_a_body_with_a_number_that_is_none_is_refused_with_its_path(body: Any, path: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        _codec.encode_body(body)
+    assert caught.value.message == f"{path} is NaN or infinite: JSON has no such number."
+
+
 def test_json_that_is_bytes_already_is_written_as_it_is() -> None:
     assert _codec.encode({"a": _codec.Raw(b"[1,  2]")}) == b'{"a":[1,  2]}'
 

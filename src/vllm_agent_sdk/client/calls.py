@@ -249,7 +249,7 @@ class Calls:
     def _encoded(self, body: Mapping[str, Any] | None) -> bytes | None:
         if body is None:
             return None
-        encoded = _codec.encode_checked(body)
+        encoded = _codec.encode_body(body)
         limit = self.config.http.max_request_bytes
         if limit is not None and len(encoded) > limit:
             raise UsageError(

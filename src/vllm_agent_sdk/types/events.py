@@ -101,28 +101,28 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_d
 # ── deltas ───────────────────────────────────────────────────────────────────────────────────────
 
 
-class TextDelta(_Event, frozen=True, tag="text_delta"):
+class TextDelta(_Event, frozen=True, tag="text_delta", gc=False):
     """A piece of the answer's text."""
 
     text: str
     choice: int = 0
 
 
-class ReasoningDelta(_Event, frozen=True, tag="reasoning_delta"):
+class ReasoningDelta(_Event, frozen=True, tag="reasoning_delta", gc=False):
     """A piece of what the model thinks."""
 
     text: str
     choice: int = 0
 
 
-class RefusalDelta(_Event, frozen=True, tag="refusal_delta"):
+class RefusalDelta(_Event, frozen=True, tag="refusal_delta", gc=False):
     """A piece of a refusal."""
 
     text: str
     choice: int = 0
 
 
-class ToolCallDelta(_Event, frozen=True, tag="tool_call_delta"):
+class ToolCallDelta(_Event, frozen=True, tag="tool_call_delta", gc=False):
     """A piece of a call: `name` and `id` with the first one, then pieces of the arguments."""
 
     index: int
