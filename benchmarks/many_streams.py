@@ -17,8 +17,8 @@ from benchmarks import clients
 from benchmarks.emitter import emitter, pin
 from benchmarks.measure import Goal, alternate, report, write
 
-# Long replies (3,000 chunks of each of the many): opening a thousand streams at once is counted too,
-# costs the bare loop as much as 150 chunks each, and is not what is asked for here.
+# Long replies, 3,000 chunks of each of the many: opening a thousand streams at once is counted too,
+# costs the bare loop as much as 150 chunks a stream, and is not what is asked for here.
 MANY, FEW, CHUNKS = 1000, 16, 3_000_000
 GOALS = (Goal("PERF-8", "ours", 1.2, "ours, 16 streams"),)
 MEMORY = (Goal("PERF-8", "ours", 60),)

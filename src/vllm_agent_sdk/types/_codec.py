@@ -111,7 +111,7 @@ def encode_checked(value: object) -> bytes:
 
 
 def encode_body(body: Mapping[str, Any]) -> bytes:
-    """Write a request as `encode_checked` does; what is `Raw` in it was checked when it was written.
+    """Write a request as `encode_checked` does; what is `Raw` in it was checked before.
 
     A conversation that is bytes already is not searched anew with each turn.
     """
