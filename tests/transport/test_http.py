@@ -67,6 +67,23 @@ async def test_a_body_is_read_to_its_end() -> None:
         assert await body(transport, request) == b"hi"
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux alone has it")
+@pytest.mark.parametrize(("kind", "at_once"), [("text/event-stream", 0), ("application/json", 1)])
+async def test_the_packets_of_an_event_stream_are_not_acknowledged_one_by_one(
+    kind: str, at_once: int
+) -> None:
+    head = OK + b"content-type: %s; charset=utf-8\r\n" % kind.encode()
+    async with answering(head + b"content-length: 9\r\n\r\nhi", stay=True) as (transport, request):
+        stream = await transport.send(request)
+        assert await stream.receive() == b"hi"
+        connection = stream._response.connection
+        assert connection is not None
+        assert connection.transport is not None
+        connected = connection.transport.get_extra_info("socket")
+        assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK) == at_once
+        await stream.aclose()
+
+
 @pytest.mark.feature("S-08")
 @pytest.mark.parametrize("coding", ["plain", "chunked", "gzip"])
 async def test_a_body_that_is_read_late_stops_the_connection_and_comes_whole(

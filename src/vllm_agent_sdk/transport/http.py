@@ -10,6 +10,7 @@ import asyncio
 import base64
 import io
 import os
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -50,6 +51,8 @@ _attempt: ContextVar[_Attempt] = ContextVar("attempt")
 _LOST = "The connection was lost before the reply was complete"
 #: Bytes of a body from which on it is written in parts, which lets the loop go on between them.
 _LARGE = 1 << 20
+#: Linux alone has it.
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _NAMELESS = "A server that demands a certificate ends TLS so; HTTPOptions(client_cert=…) gives it."
 
 
@@ -142,6 +145,19 @@ class _Body(aiohttp.StreamReader):
         return data
 
 
+def _acknowledge_later(response: aiohttp.ClientResponse) -> None:
+    """Let Linux acknowledge a stream's packets two at a time, as it does where both sides talk.
+
+    Each acknowledgement is a packet: where every token comes in one of its own, they were an eighth
+    of what a token costs. A server that waits for one (Nagle's algorithm) waits once, for 40 ms:
+    then Linux goes back to acknowledging at once.
+    """
+    transport = None if response.connection is None else response.connection.transport
+    connected = None if transport is None else transport.get_extra_info("socket")
+    if _QUICKACK is not None and connected is not None and connected.family != socket.AF_UNIX:
+        connected.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 0)
+
+
 class _Stream:
     """A reply being read (`ByteStream`)."""
 
@@ -153,6 +169,8 @@ class _Stream:
         self._body: aiohttp.StreamReader = response.content
         if self._body is not aiohttp.EMPTY_PAYLOAD:  # which all replies without a body share
             self._body.__class__ = _Body
+            if response.headers.get("content-type", "").startswith("text/event-stream"):
+                _acknowledge_later(response)
         self._error: VLLMError | None = None
         self._open = streams
         streams.add(self)
