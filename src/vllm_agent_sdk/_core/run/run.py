@@ -288,6 +288,8 @@ def _ended(state: State) -> State:
 
 
 _OPEN = frozenset({CallStatus.HOOKED, CallStatus.ASKING})
+#: What somebody works at, or is waited for.
+_UNDER_WAY = frozenset({CallStatus.RUNNING, CallStatus.WAITING})
 
 
 def _worked(state: State) -> State:
@@ -298,7 +300,8 @@ def _worked(state: State) -> State:
         state = replace(state, phase=Phase.TOOLS)
     if not [entry for entry in state.calls if entry.result is None or call_hooks(state, entry)]:
         return _settled(replace(results.turn_over(state), phase=Phase.PREPARING, hook=0))
-    if not effects(state):
+    waits = not _UNDER_WAY.isdisjoint([entry.status for entry in state.calls])
+    if not waits and not effects(state):
         return _stopped(replace(state, stop=Stop("max_tool_calls")))
     return state
 

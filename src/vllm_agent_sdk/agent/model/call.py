@@ -57,7 +57,8 @@ class ModelCall:
         writer: What wrote them; it writes them anew where the server refuses the order of the
             roles, or the ids of calls.
         taken: Ids of calls that the conversation has seen.
-        publish: Gets each delta; of a whole reply come its calls and its usage alone.
+        publish: Gets each delta; of a whole reply come its calls and its usage alone. `None` where
+            nobody watches.
         output: The type of the run's output; `None` for text.
         streaming: Ask for a stream; where calls are known not to come in one, a whole reply is
             asked for all the same.
@@ -75,7 +76,7 @@ class ModelCall:
         state: State,
         writer: TurnWriter,
         taken: set[str],
-        publish: Callable[[StreamEvent], None],
+        publish: Callable[[StreamEvent], None] | None,
         output: OutputType | None = None,
         streaming: bool = True,
     ) -> None:
@@ -194,23 +195,26 @@ class ModelCall:
                     return event.completion
                 if isinstance(event, TextDelta):
                     for read in self._reader.push(event.text):
-                        self._publish(read)
+                        self._show(read)
                 elif not isinstance(event, ChoiceFinished):
-                    self._publish(event)
+                    self._show(event)
         raise AssertionError("a stream ended without its end")
 
     async def _whole(self) -> ChatCompletion[Any]:
         reply = await self._request.whole()
         for event in self._reader.push(reply.text):
             self._show(event)
-        for call in reply.tool_calls:
-            self._show(ToolCallReady(call=call))
-        if reply.usage is not None:
-            self._show(UsageUpdated(usage=reply.usage))
+        if self._publish is not None:
+            for call in reply.tool_calls:
+                self._show(ToolCallReady(call=call))
+            if reply.usage is not None:
+                self._show(UsageUpdated(usage=reply.usage))
         return reply
 
     def _show(self, event: StreamEvent) -> None:
         """Publish an event; of a whole reply, those that are not pieces."""
+        if self._publish is None:
+            return
         if self._streaming or isinstance(event, (ToolCallReady, UsageUpdated)):
             self._publish(event)
 

@@ -78,6 +78,9 @@ class Driver:
         publish: Gets every event: deltas as they come, all others once they are durable.
         state: Where a session stands; unset for a run of its own.
         seq: How many events its log has.
+
+    Attributes:
+        watched: Somebody gets the events; what is not kept need not be made for nobody.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class Driver:
         self.seq = seq
         self.ids = world.writer.call_ids(self.state.history)
         self._publish = publish
-        self._watched = publish is not unwatched
+        self.watched = publish is not unwatched
         self._performer = Performer(self)
         self._inbox: deque[_Said] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -249,14 +252,14 @@ class Driver:
                     self.ids.update([call.id for call in event.message.tool_calls])
             elif isinstance(event, (Notice, RunSuspended)):
                 told.append(event)
-            if self._watched:
+            if self.watched:
                 self._publish(event)
         for event in told:
             await self._performer.notify(event)
 
     def delta(self, event: Any) -> None:
         """Show what is not kept."""
-        if not self._watched:
+        if not self.watched:
             return
         stamp(event, self.world.run_id, self.world.agent_id, time.time())
         self._publish(event)

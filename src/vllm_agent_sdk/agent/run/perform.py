@@ -195,7 +195,7 @@ class Performer:
                 state=state,
                 writer=self._writer,
                 taken=driver.ids,
-                publish=driver.delta,
+                publish=driver.delta if driver.watched else None,
                 output=driver.world.output,
                 streaming=driver.world.streaming,
             )
