@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import os
 import socket
@@ -155,7 +156,8 @@ def _acknowledge_later(response: aiohttp.ClientResponse) -> None:
     transport = None if response.connection is None else response.connection.transport
     connected = None if transport is None else transport.get_extra_info("socket")
     if _QUICKACK is not None and connected is not None and connected.family != socket.AF_UNIX:
-        connected.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 0)
+        with contextlib.suppress(OSError):  # it is lost already: whoever reads is told
+            connected.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 0)
 
 
 class _Stream:
