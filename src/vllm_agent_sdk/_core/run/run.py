@@ -69,9 +69,9 @@ def evolve(state: State, event: StoredEvent) -> State:
     Raises:
         IllegalTransitionError: The event cannot come in this phase.
     """
-    if isinstance(event, _UNHEARD):
-        return state
     rule = TRANSITIONS.get((state.phase, type(event)))
+    if rule is None and isinstance(event, _UNHEARD):
+        return state
     over = state.stop is not None and state.phase is not Phase.DONE
     if rule is None or (over and not isinstance(event, _AFTER_STOP)):
         raise IllegalTransitionError(f"{type(event).__name__} in phase {state.phase}")

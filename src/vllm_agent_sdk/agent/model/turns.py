@@ -348,7 +348,9 @@ class TurnWriter:
         self._newest = message if joined is None else joined
 
     def _append(self, message: dict[str, Any]) -> None:
-        written = _codec.encode_checked(message)
+        # What a model said is text, whatever it is: there is no number that JSON does not have.
+        said = message["role"] == "assistant"
+        written = _codec.encode(message) if said else _codec.encode_checked(message)
         if self._written:
             self._joined += b","
         self._joined += written

@@ -247,10 +247,11 @@ class Driver:
         self.state, self.seq = state, seq
         told: list[Notice | RunSuspended] = []
         for event in events:
-            if isinstance(event, ModelEnded):
-                if event.message is not None and event.message.content:
-                    self.ids.update([call.id for call in event.message.tool_calls])
-            elif isinstance(event, (Notice, RunSuspended)):
+            if type(event) is ModelEnded:
+                said = event.message
+                if said is not None and said.content:
+                    self.ids.update([call.id for call in said.tool_calls])
+            elif type(event) is Notice or type(event) is RunSuspended:
                 told.append(event)
             if self.watched:
                 self._publish(event)
