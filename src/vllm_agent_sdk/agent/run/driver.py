@@ -5,8 +5,12 @@ for e in effects(state):
     if e has side effects: append its Started event and wait until it is durable
     start(e)
 cancel what is in flight and no longer in effects(state)
-event = await inbox; append(event); state = evolve(state, event); publish(event)
+event = await inbox; state = evolve(state, event); append(event); publish(event)
 ```
+
+How an effect ended is appended together with what begins the next one, where that follows at once:
+one entry of the log for both.
+
 
 1. Nothing is shown to anyone before it is durable; no tool starts before its `ToolStarted` is.
 2. An effect that is no longer wanted is cancelled; whatever it still says is not heard.
@@ -22,7 +26,14 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vllm_agent_sdk._core.run.effects import Effect, effects
+from vllm_agent_sdk._core.run.effects import (
+    BeginTurn,
+    CallModel,
+    Effect,
+    Finish,
+    RunTool,
+    effects,
+)
 from vllm_agent_sdk._core.run.outcome import outcome
 from vllm_agent_sdk._core.run.run import evolve
 from vllm_agent_sdk._core.run.state import IllegalTransitionError, Phase, State
@@ -68,6 +79,8 @@ class _Told:
 #: What is said to a run: how an effect ended, what came from outside, or a bug.
 _Said = tuple[str, StoredEvent] | _Told | BaseException
 _STILL = frozenset({Phase.DONE, Phase.SUSPENDED})
+#: Effects that begin with an entry of the log, or see to it themselves.
+_KEEPING = (BeginTurn, CallModel, RunTool, Finish)
 
 
 class Driver:
@@ -93,6 +106,8 @@ class Driver:
         self.world = world
         self.state = State() if state is None else state
         self.seq = seq
+        self._noted: list[StoredEvent] = []
+        self._kept = self.state, seq
         self.ids = world.writer.call_ids(self.state.history)
         self._publish = publish
         self.watched = publish is not unwatched
@@ -105,6 +120,11 @@ class Driver:
         self._over = False
         self._misuse: UsageError | None = None
         self._result: RunResult[Any] = RunResult()
+
+    @property
+    def kept(self) -> State:
+        """Where the run stands by what is in its log."""
+        return self._kept[0]
 
     # ── what others may ask of a run ─────────────────────────────────────────────────────────────
 
@@ -160,12 +180,15 @@ class Driver:
         deadline: asyncio.TimerHandle | None = None
         self.world.background.listen(lambda event: self._say(_Told(event)))
         try:
-            await self.commit(*opening)
+            self.note(*opening)
             seconds = self.state.started.limits.max_seconds
             if seconds is not None:
                 deadline = loop.call_later(seconds, self.interrupt, "max_seconds")
             while self.state.phase not in _STILL:
                 await self._step()
+        except Exception:
+            await self.keep()  # what came before it has happened
+            raise
         finally:
             self._over = True
             self.world.background.listen(None)
@@ -185,19 +208,23 @@ class Driver:
         if self._flights:
             gone = self._flights.keys() - {effect.id for effect in wanted}
             if gone:
+                await self.keep()
                 await self._cancel(gone)
         if not self._inbox:  # what was said to the run counts before it begins anything more
             for effect in wanted:
                 if not self._flights or effect.id not in self._flights:
+                    if not isinstance(effect, _KEEPING):
+                        await self.keep()
                     await self._performer.begin(effect)
                     return
+        await self.keep()
         said = await self._heard()
         if isinstance(said, BaseException):
             raise said
         if isinstance(said, _Told):
             await self._told(said)
         elif self._flights.pop(said[0], None) is not None:  # else it was cancelled meanwhile
-            await self.commit(said[1])
+            self.note(said[1])
 
     def _say(self, said: _Said) -> None:
         self._inbox.append(said)
@@ -237,14 +264,31 @@ class Driver:
     # ── for those who perform effects ────────────────────────────────────────────────────────────
 
     async def commit(self, *events: StoredEvent) -> None:
-        """Evolve, append, then show: nothing illegal is kept, nothing unkept is shown."""
+        """Note, and keep: nothing illegal is kept, nothing unkept is shown."""
+        self.note(*events)
+        await self.keep()
+
+    def note(self, *events: StoredEvent) -> None:
+        """Evolve. The events are kept with those that follow, before anything else happens."""
         state, seq, world = self.state, self.seq, self.world
         for event in events:
             seq += 1
             stamp(event, world.run_id, world.agent_id, time.time(), seq)
             state = evolve(state, event)
-        await world.log.append(*events)
         self.state, self.seq = state, seq
+        self._noted += events
+
+    async def keep(self) -> None:
+        """Append what was noted, in one entry, and show it."""
+        if not self._noted:
+            return
+        events, self._noted = self._noted, []
+        try:
+            await self.world.log.append(*events)
+        except BaseException:
+            self.state, self.seq = self._kept  # what is not in the log has not happened
+            raise
+        self._kept = self.state, self.seq
         told: list[Notice | RunSuspended] = []
         for event in events:
             if type(event) is ModelEnded:

@@ -20,10 +20,8 @@ from vllm_agent_sdk._core.run.effects import (
     Say,
     Suspend,
     TakeCheckpoint,
-    effects,
 )
 from vllm_agent_sdk._core.run.questions import parse_questions
-from vllm_agent_sdk._core.run.run import evolve
 from vllm_agent_sdk._core.run.state import State, replace
 from vllm_agent_sdk.agent.model.call import ModelCall
 from vllm_agent_sdk.agent.model.context import ContextMeter, summarise
@@ -136,23 +134,16 @@ class Performer:
     async def _begin_turn(self, effect: BeginTurn) -> None:
         driver, state, turn = self._driver, self._driver.state, effect.turn
         if self._offered_for != turn and self._tools_may_change():
+            await driver.keep()
             driver.start(effect, self._offer(turn))
         elif self._untold:
             said, self._untold = self._untold, []
             await driver.commit(*said)
         elif self._meter.is_close(state, self._writer.traits):
+            await driver.keep()
             driver.start(effect, self._measured_turn(turn))
         else:
-            await self._begin_and_ask(TurnStarted(turn=turn))
-
-    async def _begin_and_ask(self, started: TurnStarted) -> None:
-        """Begin a turn and its model call with one entry in the log, where nothing is between."""
-        state = evolve(self._driver.state, started)
-        match effects(state):
-            case (CallModel() as call,):
-                await self._begin_model(call, state, started)
-            case _:
-                await self._driver.commit(started)
+            driver.note(TurnStarted(turn=turn))
 
     def _tools_may_change(self) -> bool:
         """Whether a toolset says from turn to turn, or the run was begun with other tools."""
@@ -185,7 +176,7 @@ class Performer:
             turn=turn, context_tokens=found.tokens, exact=found.exact, window=found.window
         )
 
-    async def _begin_model(self, effect: CallModel, state: State, *before: StoredEvent) -> None:
+    async def _begin_model(self, effect: CallModel, state: State) -> None:
         driver = self._driver
         try:
             params = self._meter.clamped(state, self._writer.params(state))
@@ -202,9 +193,9 @@ class Performer:
             prefix = self._writer.prefix(state, params)
             asked = ModelStarted(turn=state.turn, request=call.request(), prefix=prefix)
         except UsageError as error:
-            await driver.commit(*before, ModelEnded(turn=state.turn, error=driver.misused(error)))
+            await driver.commit(ModelEnded(turn=state.turn, error=driver.misused(error)))
             return
-        await driver.commit(*before, asked)
+        await driver.commit(asked)
         for code, text in call.notices:
             if code not in self._noticed:
                 self._noticed.add(code)

@@ -173,7 +173,7 @@ class SessionRuns(Generic[T]):
 
     @property
     def _now(self) -> State:
-        return self._state if self._driver is None else self._driver.state
+        return self._state if self._driver is None else self._driver.kept
 
     # ── how a run is made ────────────────────────────────────────────────────────────────────────
 
