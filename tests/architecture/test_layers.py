@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_core",),
     ("types",),
     ("_portal",),
-    ("errors", "_version"),
+    ("errors", "_version", "_ids"),
 )
 LISTED_ONE_BY_ONE = {"sessions", "telemetry"}
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vllm_agent_sdk._ids import random_hex
 from vllm_agent_sdk._version import __version__
 from vllm_agent_sdk.client.config import Config
 from vllm_agent_sdk.errors import UsageError
@@ -36,7 +36,7 @@ class Headers:
             for name, value in headers.items():
                 if name.lower() == "x-request-id":
                     return value
-        return prefix + os.urandom(16).hex()
+        return prefix + random_hex()
 
     def of(
         self, request_id: str | None, extra: Mapping[str, str | None] | None = None

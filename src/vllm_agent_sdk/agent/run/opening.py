@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_agent_sdk._core.run.questions import QUESTION_TOOL
 from vllm_agent_sdk._core.run.state import State
+from vllm_agent_sdk._ids import random_hex
 from vllm_agent_sdk.agent.model.mode import Choice, Learnt, choose_mode
 from vllm_agent_sdk.agent.model.port import Endpoint, endpoint_of
 from vllm_agent_sdk.agent.run.rewind import SessionFiles
@@ -67,7 +67,7 @@ def make_world(
         deps=deps,
         log=MemoryLog() if log is None else log,
         learnt=learnt,
-        run_id=os.urandom(8).hex(),
+        run_id=random_hex(16),
         agent_id=agent.name or "main",
         session_id=session_id,
         hooks=standing.hooks,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -19,6 +18,7 @@ from vllm_agent_sdk._core.run.state import (
     Phase,
     State,
 )
+from vllm_agent_sdk._ids import random_hex
 from vllm_agent_sdk.agent.model.turns import TurnWriter
 from vllm_agent_sdk.agent.run.hook_call import run_hook
 from vllm_agent_sdk.agent.run.rewind import SessionFiles
@@ -73,7 +73,7 @@ class SessionRuns(Generic[T]):
             raise UsageError(f"session(on_unknown={on_unknown!r}): it is 'ask' or 'skip'.")
         if session_id == "":
             raise UsageError("session(''): an id is not empty; leave it out for a new one.")
-        self.id = session_id or os.urandom(12).hex()
+        self.id = session_id or random_hex(24)
         self._agent = agent
         self._store: SessionStore = choose_store() if store is None else store
         self._create = create
