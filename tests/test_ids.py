@@ -46,11 +46,13 @@ os.wait()
 os.close(writes)
 text = os.fdopen(reads).read()
 drawn = {text[at : at + 32] for at in range(0, len(text), 32)}
-assert len(drawn) == 100
-assert not drawn & {_ids.random_hex() for _ in range(1000)}
+print(len(drawn), len(drawn & {_ids.random_hex() for _ in range(1000)}))
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 def test_a_forked_process_does_not_draw_what_its_parent_draws() -> None:
-    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], check=True, timeout=30, capture_output=True, text=True
+    )
+    assert done.stdout == "100 0\n"
