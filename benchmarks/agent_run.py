@@ -138,7 +138,7 @@ def main() -> None:
         if not quick:
             work["pydantic-ai"] = partial(pydantic_ai, f"{root}/agent/1", 80)
             work["openai-agents"] = partial(openai_agents, f"{root}/agent/1", 80)
-        medians = alternate(work, 3 if quick else 5)
+        medians = alternate(work, 3 if quick else 9)
     name = "agent run: two model calls, one tool call"
     write("agent_run", [report(name, "µs CPU a run", medians, GOALS)])
 

@@ -62,7 +62,7 @@ def main() -> None:
             "ours": partial(runs, f"{root}/agent/1", None, count),
             "ours with SQLite": partial(runs, f"{root}/agent/1", folder, count),
         }
-        medians = alternate(contenders, 3 if quick else 5)
+        medians = alternate(contenders, 3 if quick else 9)
     name = "agent run, 32 at a time, without a store and with every step durable"
     write("durable_runs", [report(name, "µs CPU a run", medians, GOALS)])
 

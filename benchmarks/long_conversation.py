@@ -114,7 +114,7 @@ def main() -> None:
             WRITING: partial(writing, root, sizes),
             "bare loop": partial(bare, root),
         }
-        for _ in range(3 if "--quick" in sys.argv else 5):
+        for _ in range(3 if "--quick" in sys.argv else 9):
             for name, measured in work.items():
                 taken.setdefault(name, []).append(asyncio.run(measured()))
 

@@ -32,7 +32,7 @@ def uvloops() -> dict[str, LoopFactory]:
 def main() -> None:
     """Measure and print."""
     quick = "--quick" in sys.argv
-    rounds = 3 if quick else 5
+    rounds = 3 if quick else 9
     pin(0)
     ways = {"ours": clients.ours_streaming, "bare loop": clients.bare_streaming}
     loops = {} if quick else uvloops()

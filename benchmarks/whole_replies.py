@@ -24,7 +24,7 @@ def main() -> None:
             name: partial(way, f"{root}/whole/1", 320 if name == "openai" else 3200)
             for name, way in ways.items()
         }
-        medians = alternate(work, 3 if quick else 7)
+        medians = alternate(work, 3 if quick else 15)
     write(
         "whole_replies",
         [report("whole replies, 32 at a time", "µs CPU a request", medians, GOALS)],

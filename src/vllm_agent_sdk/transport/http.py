@@ -123,28 +123,6 @@ class _Body(aiohttp.StreamReader):
     def end_http_chunk_receiving(self) -> None:
         pass
 
-    def waits(self) -> asyncio.Future[None]:
-        """Give what waits for bytes, for the end or for an error, where none of them is there."""
-        if self._exception is not None:
-            raise self._exception
-        if self._waiter is not None and not self._waiter.done():  # done: who waited was cancelled
-            raise RuntimeError("two tasks read it at the same time")
-        if self._protocol.transport is None:
-            raise RuntimeError("it is closed")
-        self._waiter = waiter = self._loop.create_future()
-        return waiter
-
-    def take(self) -> bytes:
-        """Give all that has come, and let the connection go on."""
-        buffer = self._buffer
-        data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
-        buffer.clear()
-        paused = self._size > self._high_water
-        self._size = 0
-        if paused:
-            self._protocol.resume_reading()
-        return data
-
 
 def _acknowledge_later(response: aiohttp.ClientResponse) -> None:
     """Let Linux acknowledge a stream's packets two at a time, as it does where both sides talk.
@@ -194,16 +172,30 @@ class _Stream:
         body = self._body
         if type(body) is not _Body:
             return b""
-        # What came before the connection was lost is given first.
-        if not body._buffer and not body._eof:
+        buffer = body._buffer
+        if not buffer and not body._eof:
             try:
-                await body.waits()
+                if body._exception is not None:
+                    raise body._exception
+                if body._waiter is not None and not body._waiter.done():  # done: it was cancelled
+                    raise RuntimeError("two tasks read it at the same time")
+                if body._protocol.transport is None:
+                    raise RuntimeError("it is closed")
+                body._waiter = waiter = body._loop.create_future()
+                await waiter
             except VLLMError:
                 raise
             except (aiohttp.ClientError, OSError, RuntimeError) as cause:
                 # A RuntimeError: the session was closed meanwhile.
                 raise TransportError(f"{_LOST} ({self._url}): {cause}.") from cause
-        return body.take()
+        # What came before the connection was lost is given first.
+        data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
+        buffer.clear()
+        paused = body._size > body._high_water
+        body._size = 0
+        if paused:
+            body._protocol.resume_reading()
+        return data
 
     def abort(self, error: VLLMError) -> None:
         """Close the socket now."""
