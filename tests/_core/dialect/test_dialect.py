@@ -15,7 +15,6 @@ from vllm_agent_sdk._core.dialect.dialect import (
     TextHistory,
     escape,
     guided_format,
-    system_text,
     worked_turns,
 )
 from vllm_agent_sdk._core.dialect.envelope import envelope_format
@@ -111,45 +110,6 @@ def test_several_calls_have_a_cap() -> None:
     following = {"type": "sequence", "elements": [line, one_of(WEATHER)]}
     repeat = {"type": "repeat", "min": 0, "max": 2, "content": following}
     assert calls == {"type": "sequence", "elements": [one_of(WEATHER), repeat]}
-
-
-# ── the system text ──────────────────────────────────────────────────────────────────────────────
-
-
-def test_the_tools_stand_in_the_system_text_one_a_line() -> None:
-    assert system_text(None, [WEATHER, COLOR]) == (
-        "Use the tools to answer.\nTools:\n"
-        "Get the weather of a city: get_weather(city)\n"
-        "Get the color of a thing: get_color(thing)"
-    )
-
-
-def test_instructions_come_first_and_stand_alone_without_tools() -> None:
-    assert system_text("Be brief.", [COLOR]) == (
-        "Be brief.\nTools:\nGet the color of a thing: get_color(thing)"
-    )
-    assert system_text("Be brief.", []) == "Be brief."
-    assert system_text(None, []) == ""
-
-
-def test_arguments_show_their_type_choices_and_whether_they_may_be_left_out() -> None:
-    parameters = {
-        "properties": {
-            "n": {"type": "integer"},
-            "unit": {"enum": ["celsius", "fahrenheit"]},
-            "odds": {"enum": ["no word", "true", "", True, 3]},
-            "any": {},
-            "either": {"type": ["string", "null"]},
-            "odd": True,
-        },
-        "required": ["n", "any", "odds"],
-    }
-    spec = ToolSpec(name="f", description=" A\n  tool. ", parameters=parameters)
-    assert system_text("x", [spec]).splitlines()[-1] == (
-        'A tool: f(n: integer, unit: celsius | fahrenheit?, odds: "no word" | "true" | "" | true '
-        "| 3, any, either?, odd?)"
-    )
-    assert system_text("x", [ToolSpec(name="g")]).splitlines()[-1] == "g()"
 
 
 # ── the history as text ──────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@
 3. What the model generated is sent back to the letter, so that the prefix cache holds.
 4. In results and in the user's text our own markers are written `[ [`: a page cannot forge a call.
 5. Small models call tools because worked turns show it, as real messages; words in the system text
-   do not. They find the tool by its description, which stands before its name.
+   do not. That names the tools (`tool_lines`).
 
 What is said of small models was measured on one of 135 million parameters.
 """
@@ -40,13 +40,11 @@ from vllm_agent_sdk.types.messages import (
 )
 from vllm_agent_sdk.types.tools import ToolSpec
 
-__all__ = ["Form", "TextHistory", "guided_format", "system_text", "worked_turns"]
+__all__ = ["Form", "TextHistory", "guided_format", "worked_turns"]
 
 #: How a turn is written in the text dialect.
 Form: TypeAlias = Literal["guided", "envelope"]
 
-_WORD = re.compile(r"[A-Za-z][\w.-]*")
-_NO_WORDS = frozenset({"true", "false", "null"})
 _MARKERS = re.compile(r"\[\[(?=call |final\]\]|result |/)")
 
 
@@ -168,54 +166,6 @@ def _calls(tags: list[dict[str, Any]], max_calls: int) -> dict[str, Any]:
 
 
 # ── the history as text ──────────────────────────────────────────────────────────────────────────
-
-
-def system_text(instructions: str | None, tools: Sequence[ToolSpec]) -> str:
-    """Give the system text: the instructions, and the tools, one a line.
-
-    A tool's description stands before its name: a small model that finds the question's words in it
-    goes on with what follows (of two tools it then takes the wrong one less often).
-    """
-    parts = [instructions] if instructions else []
-    if tools:
-        if not instructions:
-            parts.append("Use the tools to answer.")
-        parts.append("Tools:")
-        parts.extend(_line(tool) for tool in tools)
-    return "\n".join(parts)
-
-
-def _line(tool: ToolSpec) -> str:
-    properties: dict[str, Any] = tool.parameters.get("properties", {})
-    required = set(tool.parameters.get("required", ()))
-    arguments = ", ".join(
-        _argument(name, schema, name in required) for name, schema in properties.items()
-    )
-    description = " ".join(tool.description.split()).removesuffix(".")
-    call = f"{tool.name}({arguments})"
-    return f"{description}: {call}" if description else call
-
-
-def _argument(name: str, schema: object, required: bool) -> str:
-    """Give an argument as small models read it best: the bare name where it is plain text.
-
-    With `: string` behind it they call a little better, and answer in placeholders.
-    """
-    schema = schema if isinstance(schema, dict) else {}
-    if "enum" in schema:
-        kind = " | ".join(map(_choice, schema["enum"]))
-    else:
-        kind = schema.get("type", "")
-        kind = "" if kind == "string" or not isinstance(kind, str) else kind
-    text = f"{name}: {kind}" if kind else name
-    return text if required else f"{text}?"
-
-
-def _choice(value: object) -> str:
-    """Give one of several values: a plain word without quotes, which small models choose better."""
-    if isinstance(value, str) and _WORD.fullmatch(value) and value not in _NO_WORDS:
-        return value
-    return _codec.encode(value).decode()
 
 
 class TextHistory:

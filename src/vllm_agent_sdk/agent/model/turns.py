@@ -18,12 +18,12 @@ from vllm_agent_sdk._core.dialect.dialect import (
     Form,
     TextHistory,
     guided_format,
-    system_text,
     worked_turns,
 )
 from vllm_agent_sdk._core.dialect.envelope import envelope_format
 from vllm_agent_sdk._core.dialect.prefix import Parts, prefix_of, template_options
 from vllm_agent_sdk._core.dialect.roles import Roles, merged, ordered, refuses_roles
+from vllm_agent_sdk._core.dialect.tool_lines import system_text
 from vllm_agent_sdk._core.dialect.transcript import NativeHistory
 from vllm_agent_sdk._core.run.log import Log
 from vllm_agent_sdk._core.run.state import ANSWER_TOOL, State
