@@ -274,6 +274,8 @@ class Tally:
         called: Those that were answered by a call.
         valid: Those where each call is valid.
         right: Those where the first call is the expected one.
+        right_one: Those of them whose tool has one argument (half of the questions),
+        right_two: and those whose tool has two.
     """
 
     questions: int = 0
@@ -281,6 +283,8 @@ class Tally:
     called: int = 0
     valid: int = 0
     right: int = 0
+    right_one: int = 0
+    right_two: int = 0
 
     def add(self, question: Question, called: Called) -> None:
         """Count one answer."""
@@ -289,7 +293,10 @@ class Tally:
         if called:
             self.called += 1
             self.valid += all(is_valid(question, name, text) for name, text in called)
-            self.right += is_right(question, *called[0])
+            right = is_right(question, *called[0])
+            self.right += right
+            self.right_one += right and len(question.arguments) == 1
+            self.right_two += right and len(question.arguments) == 2
 
 
 async def tally(name: str, ask: Asked, asked: list[Question]) -> Tally:
@@ -335,9 +342,9 @@ async def measure(base_url: str) -> list[dict[str, Any]]:
 
 def reported(name: str, tallies: dict[str, Tally]) -> dict[str, Any]:
     """Print a table; give it, and whether the goals are reached."""
-    print(f"\n{name:28} questions      cut   called    valid    right")
+    print(f"\n{name:28} questions      cut   called    valid    right  (1 arg,  2 args)")
     for contender, each in tallies.items():
-        counts = (each.cut, each.called, each.valid, each.right)
+        counts = (each.cut, each.called, each.valid, each.right, each.right_one, each.right_two)
         print(f"  {contender:26} {each.questions:9}" + "".join(f"{n:9}" for n in counts))
     return {"name": name, "tallies": {who: vars(each) for who, each in tallies.items()}}
 

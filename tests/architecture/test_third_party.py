@@ -29,10 +29,10 @@ RULES: dict[str, Rule] = {
     # The two that law 8 lets several modules import.
     "msgspec": Rule(("types", "types.*"), one=False),
     "anyio": Rule(("_portal", "mcp", "mcp.*", "local", "local.*"), one=False),
-    "aiohttp": Rule(("transport.http",)),
+    "aiohttp": Rule(("transport.http.*",), one=False),
     # Of aiohttp's own interface: its URLs and its headers.
-    "yarl": Rule(("transport.http",)),
-    "multidict": Rule(("transport.http",)),
+    "yarl": Rule(("transport.http.*",)),
+    "multidict": Rule(("transport.http.*",)),
     "jsonschema_rs": Rule(("_core.schema.check",), deferred=True),
     # Extras.
     "pathspec": Rule(("sessions.tree",), deferred=True),
@@ -94,7 +94,7 @@ def test_the_core_imports_no_library_but_the_schema_validator() -> None:
 
 
 def test_the_check_sees_a_second_importer_and_an_unknown_library() -> None:
-    first = parse("transport.http", "import aiohttp")
+    first = parse("transport.http.transport", "import aiohttp")
     assert not list(violations((first,)))
     assert list(violations((parse("client.vllm", "import aiohttp"),)))
     assert list(violations((parse("client.vllm", "def f():\n    from httpx import Client"),)))

@@ -1,21 +1,16 @@
-"""HTTP over aiohttp: the only module that imports it. Above it: the pipeline; below: sockets.
+"""Requests sent and replies read over aiohttp, whose exceptions end here.
 
-Its exceptions end here. Timeouts are ours (one timer a stream), redirects are not followed, no
-cookies are kept, and idle connections go before the server closes them.
+Timeouts are ours (one timer a stream), redirects are not followed, no cookies are kept, and idle
+connections go before the server closes them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
 import io
 import os
-import socket
 import ssl
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from typing import Any
 from urllib.parse import unquote
 
 import aiohttp
@@ -23,66 +18,26 @@ from yarl import URL
 
 from vllm_agent_sdk.errors import ConnectError, ConnectTimeoutError, TransportError, VLLMError
 from vllm_agent_sdk.transport.base import Request
+from vllm_agent_sdk.transport.http.lean import (
+    Attempt,
+    Body,
+    SmallRequest,
+    TCPConnector,
+    UnixConnector,
+    acknowledge_later,
+    current,
+    skipped,
+)
 from vllm_agent_sdk.transport.tls import tls_context
 from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.options import HTTPOptions
 
 __all__ = ["AiohttpTransport", "tls_context"]
 
-
-class _Attempt:
-    """What the connector has to know of a request, and what it tells of it.
-
-    Attributes:
-        connected: Called when the request's connection is there.
-        timeout: Seconds that making one may take.
-        fresh: A connection was made; it is not one of the pool.
-    """
-
-    __slots__ = ("connected", "fresh", "timeout")
-
-    def __init__(self, request: Request) -> None:
-        self.connected = request.connected
-        self.timeout = request.connect_timeout
-        self.fresh = False
-
-
-#: The request that this task sends.
-_attempt: ContextVar[_Attempt] = ContextVar("attempt")
 _LOST = "The connection was lost before the reply was complete"
 #: Bytes of a body from which on it is written in parts, which lets the loop go on between them.
 _LARGE = 1 << 20
-#: Linux alone has it.
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _NAMELESS = "A server that demands a certificate ends TLS so; HTTPOptions(client_cert=…) gives it."
-
-
-class _Connector(aiohttp.BaseConnector):
-    """Tells when a connection was had, and limits the time of making one (not of waiting for one).
-
-    The first-token clock starts when it was had.
-    """
-
-    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
-        connection = await super().connect(req, traces, timeout)
-        if (tell := _attempt.get().connected) is not None:
-            tell()
-        return connection
-
-    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> Any:
-        # Name look-up, TLS and the proxy's answer are in it.
-        attempt = _attempt.get()
-        attempt.fresh = True
-        async with asyncio.timeout(attempt.timeout):
-            return await super()._create_connection(req, traces, timeout)
-
-
-class _TCPConnector(_Connector, aiohttp.TCPConnector):
-    pass
-
-
-class _UnixConnector(_Connector, aiohttp.UnixConnector):
-    pass
 
 
 class _Way(Fact, frozen=True):
@@ -91,51 +46,6 @@ class _Way(Fact, frozen=True):
     url: URL
     proxy: URL | None = None
     authorization: str | None = None
-
-
-class _Body(aiohttp.StreamReader):
-    """aiohttp's reader of a body, with less between the socket and who waits.
-
-    Its own notes where each HTTP chunk ends, and has the parser go on after each read, paused or
-    not: where each token is a packet, that is a third of what a token costs. Here bytes are only
-    kept, and only a connection that was paused goes on. It takes the place of aiohttp's by its
-    class, for the parser holds on to the object; so it adds no fields.
-    """
-
-    __slots__ = ()
-
-    def feed_data(self, data: bytes, size: int = 0) -> bool:
-        self._buffer.append(data)
-        self._size += len(data)
-        self.total_bytes += len(data)
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
-        if self._size > self._high_water:
-            self._protocol.pause_reading()
-        return False
-
-    def begin_http_chunk_receiving(self) -> None:
-        pass
-
-    def end_http_chunk_receiving(self) -> None:
-        pass
-
-
-def _acknowledge_later(response: aiohttp.ClientResponse) -> None:
-    """Let Linux acknowledge a stream's packets two at a time, as it does where both sides talk.
-
-    Each acknowledgement is a packet: where every token comes in one of its own, they were an eighth
-    of what a token costs. A server that waits for one (Nagle's algorithm) waits once, for 40 ms:
-    then Linux goes back to acknowledging at once.
-    """
-    transport = None if response.connection is None else response.connection.transport
-    connected = None if transport is None else transport.get_extra_info("socket")
-    if _QUICKACK is not None and connected is not None and connected.family != socket.AF_UNIX:
-        with contextlib.suppress(OSError):  # it is lost already: whoever reads is told
-            connected.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 0)
 
 
 class _Stream:
@@ -148,9 +58,9 @@ class _Stream:
         self._url = url
         self._body: aiohttp.StreamReader = response.content
         if self._body is not aiohttp.EMPTY_PAYLOAD:  # which all replies without a body share
-            self._body.__class__ = _Body
+            self._body.__class__ = Body
             if response.headers.get("content-type", "").startswith("text/event-stream"):
-                _acknowledge_later(response)
+                acknowledge_later(response)
         self._error: VLLMError | None = None
         self._open = streams
         streams.add(self)
@@ -170,7 +80,7 @@ class _Stream:
         if self._error is not None:
             raise self._error
         body = self._body
-        if type(body) is not _Body:
+        if type(body) is not Body:
             return b""
         buffer = body._buffer
         if not buffer and not body._eof:
@@ -236,7 +146,8 @@ class AiohttpTransport:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_read=None),
             auto_decompress=True,
-            skip_auto_headers=("User-Agent", "Content-Type"),
+            skip_auto_headers=skipped,
+            request_class=SmallRequest,
         )
         # aiohttp sends a GET again by itself when a pooled connection turns out to be closed. That
         # is switched off: RetryPolicy repeats it, counts it, and can be told not to.
@@ -260,8 +171,8 @@ class AiohttpTransport:
             else:
                 headers = {**headers, **told}
         body = request.body
-        attempt = _Attempt(request)
-        _attempt.set(attempt)
+        attempt = Attempt(request)
+        current.set(attempt)
         try:
             response = await self._session.request(
                 request.method,
@@ -316,13 +227,13 @@ def _connector(options: HTTPOptions, tls: ssl.SSLContext | bool) -> aiohttp.Base
     connections = options.max_connections or 0
     per_server = options.max_connections_per_server or 0
     if options.unix_socket is not None:
-        return _UnixConnector(
+        return UnixConnector(
             os.fspath(options.unix_socket),
             limit=connections,
             limit_per_host=per_server,
             keepalive_timeout=options.keepalive_s,
         )
-    return _TCPConnector(
+    return TCPConnector(
         ssl=tls,
         limit=connections,
         limit_per_host=per_server,
