@@ -245,9 +245,10 @@ class OpensArchives(Through):
 
 
 class AsksForGzipAndKeepsIt(Through):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner._session._auto_decompress = False
+    class stream(Stream):  # noqa: N801
+        async def receive(self) -> bytes:
+            data = await super().receive()
+            return gzip.compress(data) if "content-encoding" in self.headers and data else data
 
 
 class SaysItWasNeverSent(Through):
@@ -300,7 +301,7 @@ class RaisesWhatItGets(Through):
 class ForgetsWhatCame(Through):
     class stream(Stream):  # noqa: N801
         async def receive(self) -> bytes:
-            content = self.inner._response.content  # type: ignore[attr-defined]
+            content = self.inner._body  # type: ignore[attr-defined]
             if content.exception() is not None:
                 raise TransportError("lost") from content.exception()
             return await self.inner.receive()
@@ -371,9 +372,13 @@ class SaysNothingOfReuse(Through):
 
 
 class SendsLostOnesAgain(Through):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner._session._retry_connection = True
+    async def send(self, request: Request) -> ByteStream:
+        try:
+            return await super().send(request)
+        except TransportError as error:
+            if not error.reused:
+                raise
+            return await super().send(request)
 
 
 BROKEN: dict[type[Through], tuple[Check, str]] = {

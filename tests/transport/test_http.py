@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -76,8 +77,8 @@ async def test_the_packets_of_an_event_stream_are_not_acknowledged_one_by_one(
     async with answering(head + b"content-length: 9\r\n\r\nhi", stay=True) as (transport, request):
         stream = await transport.send(request)
         assert await stream.receive() == b"hi"
-        connection = stream._response.connection
-        assert connection is not None
+        connection = stream._held
+        assert isinstance(connection, Connection)
         assert connection.transport is not None
         connected = connection.transport.get_extra_info("socket")
         assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK) == at_once

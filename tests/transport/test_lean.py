@@ -5,41 +5,60 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from vllm_agent_sdk.transport.base import Request
-from vllm_agent_sdk.transport.http import AiohttpTransport, lean
+from vllm_agent_sdk.transport.http import AiohttpTransport
+from vllm_agent_sdk.transport.http import transport as transport_module
+from vllm_agent_sdk.transport.http.lean import SMALL
 from vllm_agent_sdk.types.options import HTTPOptions
 
 SENT = {"Authorization": "Bearer k", "content-type": "application/json", "X-Twice": "ä"}
 
 
+class Served(NamedTuple):
+    transport: AiohttpTransport
+    url: str
+    heard: list[bytes]
+    came: asyncio.Event
+
+
 @contextlib.asynccontextmanager
-async def served(*, reads: bool = True) -> AsyncIterator[tuple[AiohttpTransport, str, list[bytes]]]:
+async def served(
+    *, reads: bool = True, answers: bool = True, before: bytes = b""
+) -> AsyncIterator[Served]:
     """A server that keeps what it gets, and answers each request on the same connection."""
     heard: list[bytes] = []
+    came, serving = asyncio.Event(), set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
                 body = await reader.readexactly(int(length or 0)) if reads else b""
                 heard.append(head + body)
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+                came.set()
+                if not answers:
+                    continue
+                writer.write(before + b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
                 await writer.drain()
+                if not reads:
+                    await reader.read()
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     transport = AiohttpTransport(HTTPOptions())
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/x?y=%20z"
     try:
-        yield transport, url, heard
+        yield Served(transport, url, heard, came)
     finally:
         await transport.aclose()
         server.close()
+        await asyncio.gather(*serving)
 
 
 async def posted(transport: AiohttpTransport, url: str, body: bytes | None) -> bytes:
@@ -56,7 +75,7 @@ def lines(heard: bytes) -> tuple[bytes, set[bytes], bytes]:
     return first, set(rest), body
 
 
-SIZES = [0, 1, 9_000, lean._SMALL, lean._SMALL + 1, 300_000, (1 << 20) + 1]
+SIZES = [0, 1, 9_000, SMALL, SMALL + 1, 300_000, (1 << 20) + 1]
 
 
 @pytest.mark.feature("C-14")
@@ -65,9 +84,9 @@ async def test_bodies_of_all_sizes_arrive_with_the_headers_of_aiohttps_own(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = bytes(range(256)) * (size // 256 + 1)
-    async with served() as (transport, url, heard):
+    async with served() as (transport, url, heard, _came):
         assert await posted(transport, url, body[:size]) == b"hi"
-        monkeypatch.setattr(lean, "_TOLD", None)  # a release that is not known: aiohttp's own
+        monkeypatch.setattr(transport_module, "SMALL", -1)  # all go by aiohttp's own way
         assert await posted(transport, url, body[:size]) == b"hi"
     ours, own = map(lines, heard)
     assert ours == own
@@ -78,7 +97,7 @@ async def test_bodies_of_all_sizes_arrive_with_the_headers_of_aiohttps_own(
 
 
 async def test_a_request_without_a_body_has_no_length() -> None:
-    async with served() as (transport, url, heard):
+    async with served() as (transport, url, heard, _came):
         assert await posted(transport, url, None) == b"hi"
     first, head, body = lines(heard[0])
     assert first.startswith(b"GET ")
@@ -87,9 +106,9 @@ async def test_a_request_without_a_body_has_no_length() -> None:
     assert body == b""
 
 
-@pytest.mark.parametrize("size", [lean._SMALL, 3_000_000])
+@pytest.mark.parametrize("size", [SMALL, 3_000_000])
 async def test_a_server_that_answers_without_reading_is_heard(size: int) -> None:
-    async with served(reads=False) as (transport, url, _heard):
+    async with served(reads=False) as (transport, url, _heard, _came):
         assert await posted(transport, url, b"x" * size) == b"hi"
 
 
@@ -101,7 +120,7 @@ async def test_a_small_body_needs_no_task() -> None:
         made.append(work)
         return asyncio.Task(work, loop=loop, **more)
 
-    async with served() as (transport, url, _heard):
+    async with served() as (transport, url, _heard, _came):
         assert await posted(transport, url, b"first") == b"hi"  # makes the connection
         loop.set_task_factory(counted)
         try:
@@ -111,15 +130,36 @@ async def test_a_small_body_needs_no_task() -> None:
     assert made == []
 
 
-def test_a_response_that_is_to_be_told_more_is_left_to_aiohttp(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert lean._TOLD is not None
-    assert {"writer", "request_info", "session"} < lean._TOLD
+async def test_a_reply_that_is_announced_is_waited_for() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
+    async with served(before=early) as (transport, url, _heard, _came):
+        assert await posted(transport, url, b"{}") == b"hi"
 
-    class Response:
-        def __init__(self, method: str, url: object, *, writer: object, trailers: object) -> None:
-            raise AssertionError
 
-    monkeypatch.setattr("aiohttp.ClientResponse", Response)
-    assert lean._told() is None
+async def test_headers_take_the_place_of_those_that_are_added() -> None:
+    given = {"host": "models.example", "accept": "text/event-stream", "content-length": "99"}
+    async with served() as (transport, url, heard, _came):
+        stream = await transport.send(Request(method="POST", url=url, headers=given, body=b"abc"))
+        await stream.aclose()
+    lower = {line.lower() for line in lines(heard[0])[1]}
+    assert {b"host: models.example", b"accept: text/event-stream", b"content-length: 3"} < lower
+    assert len(lower) == 4  # and the codings that are read
+
+
+async def test_a_header_cannot_begin_another_line() -> None:
+    async with served() as (transport, url, heard, _came):
+        request = Request(method="POST", url=url, headers={"x-a": "1\r\nx-b: 2"}, body=b"")
+        with pytest.raises(ValueError, match="header injection"):
+            await transport.send(request)
+        assert await posted(transport, url, b"{}") == b"hi"
+    assert len(heard) == 1
+
+
+async def test_the_connection_of_a_request_that_was_cancelled_is_closed() -> None:
+    async with served(answers=False) as (transport, url, _heard, came):
+        sending = asyncio.ensure_future(posted(transport, url, b"{}"))
+        await came.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert transport._connector._acquired == set()

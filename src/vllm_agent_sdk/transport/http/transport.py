@@ -6,30 +6,33 @@ connections go before the server closes them.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import os
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 import aiohttp
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from vllm_agent_sdk.errors import ConnectError, ConnectTimeoutError, TransportError, VLLMError
 from vllm_agent_sdk.transport.base import Request
 from vllm_agent_sdk.transport.http.lean import (
+    SMALL,
     Attempt,
     Body,
-    SmallRequest,
     TCPConnector,
     UnixConnector,
     acknowledge_later,
     current,
-    skipped,
+    exchanged,
 )
 from vllm_agent_sdk.transport.tls import tls_context
-from vllm_agent_sdk.types._codec import Fact
 from vllm_agent_sdk.types.options import HTTPOptions
 
 __all__ = ["AiohttpTransport", "tls_context"]
@@ -37,43 +40,52 @@ __all__ = ["AiohttpTransport", "tls_context"]
 _LOST = "The connection was lost before the reply was complete"
 #: Bytes of a body from which on it is written in parts, which lets the loop go on between them.
 _LARGE = 1 << 20
+#: Headers that aiohttp is not to add: the pipeline says who is asking and what is sent.
+_SKIPPED = ("User-Agent", "Content-Type")
 _NAMELESS = "A server that demands a certificate ends TLS so; HTTPOptions(client_cert=…) gives it."
 
 
-class _Way(Fact, frozen=True):
-    """Where a request goes: its address, the proxy, and what the proxy is told."""
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Where a request goes: its address, the proxy, and what the proxy is told.
+
+    Attributes:
+        plain: A request straight to it, as `exchanged` wants it; `None` where there is a proxy, or
+            a name and a password in the address.
+    """
 
     url: URL
     proxy: URL | None = None
     authorization: str | None = None
+    plain: aiohttp.ClientRequest | None = None
 
 
 class _Stream:
     """A reply being read (`ByteStream`)."""
 
-    __slots__ = ("_body", "_error", "_open", "_response", "_url")
+    __slots__ = ("_body", "_error", "_held", "_open", "_url", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, url: str, streams: set[_Stream]) -> None:
-        self._response = response
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: aiohttp.StreamReader,
+        held: aiohttp.ClientResponse | Connection,
+        url: str,
+        streams: set[_Stream],
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self._body = body
+        self._held = held
         self._url = url
-        self._body: aiohttp.StreamReader = response.content
-        if self._body is not aiohttp.EMPTY_PAYLOAD:  # which all replies without a body share
-            self._body.__class__ = Body
-            if response.headers.get("content-type", "").startswith("text/event-stream"):
-                acknowledge_later(response)
+        if body is not aiohttp.EMPTY_PAYLOAD:  # which all replies without a body share
+            body.__class__ = Body
+            if headers.get("content-type", "").startswith("text/event-stream"):
+                acknowledge_later(held)
         self._error: VLLMError | None = None
         self._open = streams
         streams.add(self)
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self._response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The reply's headers."""
-        return self._response.headers
 
     async def receive(self) -> bytes:
         """Give the next bytes."""
@@ -113,15 +125,15 @@ class _Stream:
             self._error = error
             self._body.set_exception(error)
         self._open.discard(self)
-        self._response.close()
+        self._held.close()
 
     async def aclose(self) -> None:
         """Release the connection, or close it if the body was not read to its end."""
         self._open.discard(self)
         if self._body.at_eof():
-            self._response.release()
+            self._held.release()
         else:
-            self._response.close()
+            self._held.close()
 
 
 class AiohttpTransport:
@@ -141,13 +153,13 @@ class AiohttpTransport:
         tls: ssl.SSLContext | bool | None = None,
         proxy_for: Callable[[str], str | None] | None = None,
     ) -> None:
+        self._connector = _connector(options, tls_context(options) if tls is None else tls)
         self._session = aiohttp.ClientSession(
-            connector=_connector(options, tls_context(options) if tls is None else tls),
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_read=None),
             auto_decompress=True,
-            skip_auto_headers=skipped,
-            request_class=SmallRequest,
+            skip_auto_headers=_SKIPPED,
         )
         # aiohttp sends a GET again by itself when a pooled connection turns out to be closed. That
         # is switched off: RetryPolicy repeats it, counts it, and can be told not to.
@@ -174,6 +186,9 @@ class AiohttpTransport:
         attempt = Attempt(request)
         current.set(attempt)
         try:
+            if way.plain is not None and len(body or b"") <= SMALL:
+                found = await exchanged(self._connector, way.plain, request.method, headers, body)
+                return _Stream(*found, request.url, self._streams)
             response = await self._session.request(
                 request.method,
                 way.url,
@@ -183,7 +198,7 @@ class AiohttpTransport:
                 proxy_headers=proxy_headers,
                 allow_redirects=False,
             )
-        except (aiohttp.ClientError, OSError) as cause:
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as cause:
             failure = _mapped(cause, request, self._place(way))
             if type(failure) is TransportError and attempt.fresh and self._nameless(way):
                 failure = TransportError(f"{failure.message} {_NAMELESS}")
@@ -192,7 +207,8 @@ class AiohttpTransport:
             if not isinstance(cause, aiohttp.ClientResponseError):
                 raise failure from cause
         else:
-            return _Stream(response, request.url, self._streams)
+            reply = response.status, response.headers, response.content, response
+            return _Stream(*reply, request.url, self._streams)
         raise failure  # its cause would show the request's headers, the key among them
 
     async def aclose(self) -> None:
@@ -208,8 +224,17 @@ class AiohttpTransport:
             # A client has few addresses; a bound keeps a mistake from becoming a leak.
             if len(self._ways) > 256:
                 self._ways.clear()
-            known = self._ways[url] = _way(URL(url, encoded=True), self._proxy_for(url))
+            known = _way(URL(url, encoded=True), self._proxy_for(url))
+            if known.proxy is None and known.url.raw_user is None:
+                known = replace(known, plain=self._plain(known.url))
+            self._ways[url] = known
         return known
+
+    def _plain(self, url: URL) -> aiohttp.ClientRequest:
+        loop = asyncio.get_running_loop()
+        return aiohttp.ClientRequest(
+            "GET", url, session=self._session, skip_auto_headers=_SKIPPED, loop=loop
+        )
 
     def _nameless(self, way: _Way) -> bool:
         """Whether TLS is spoken without a certificate of the client's."""
@@ -286,6 +311,6 @@ def _mapped(cause: Exception, request: Request, place: str) -> VLLMError:
             f"No connection to {place}: {why}. Is the server running, and is base_url right? "
             "`vllm-agent serve` starts one."
         )
-    if isinstance(cause, aiohttp.ClientResponseError):
+    if isinstance(cause, (aiohttp.ClientResponseError, HttpProcessingError)):
         return TransportError(f"What {request.url} sent is not HTTP: {cause.message.strip()}.")
     return TransportError(f"{_LOST} ({request.url}): {str(cause) or type(cause).__name__}.")
