@@ -1,9 +1,12 @@
 """CPU per turn as a conversation grows: a session of 500 turns, its first 50 beside its last 50.
 
 `python -m benchmarks.long_conversation [--quick]`. Each turn asks for a whole reply with a tool
-offered, so the request grows with the conversation and the reply does not. *Writing the same bytes*
-is the least that a longer request costs: every message was encoded once, and they are joined and
-posted each turn. The *bare loop* keeps a list of messages and encodes all of it each turn.
+offered, so the request grows with the conversation and the reply does not. *As many bytes from the
+start* is our session too, 50 turns after one long prompt: its requests are as long as those of the
+last turns, and have a tenth of their messages; what the last turns cost beyond it is work that
+grows with the conversation. *Writing the same bytes* is the least that a longer request costs:
+every message was encoded once, and they are joined and posted each turn. The *bare loop* keeps a
+list of messages and encodes all of it each turn.
 """
 
 from __future__ import annotations
@@ -27,18 +30,18 @@ SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "require
 TURNS, PART = 500, 50
 FIRST, LAST = f"turns 1 to {PART}", f"turns {TURNS - PART + 1} to {TURNS}"
 WRITING = "writing the same bytes"
-FLAT = "its first turns, and writing what there is more"
+FLAT = "ours, as many bytes from the start"
 GOALS = (Goal("PERF-10", "ours", 1.2, FLAT),)
 
 Turn = Callable[[int], Awaitable[object]]
 
 
-async def parts(turn: Turn) -> dict[str, float]:
-    """Take all turns; give the CPU microseconds of one, at the beginning and at the end."""
+async def parts(turn: Turn, turns: int = TURNS) -> dict[str, float]:
+    """Take the turns; give the CPU microseconds of one, at the beginning and at the end."""
     await turn(0)  # the first one connects
     taken: dict[str, float] = {}
     begun = 0.0
-    for number in range(1, TURNS + 1):
+    for number in range(1, turns + 1):
         if number in {1, TURNS - PART + 1}:
             gc.collect()
             begun = time.process_time()
@@ -49,8 +52,14 @@ async def parts(turn: Turn) -> dict[str, float]:
     return taken
 
 
-async def ours(root: str, sizes: list[int]) -> dict[str, float]:
-    """Our session; notes the lengths of its requests."""
+async def ours(root: str, sizes: list[int], *, long: bool = False) -> dict[str, float]:
+    """Our session; notes the lengths of its requests.
+
+    Args:
+        root: The server.
+        sizes: Bytes of each request, filled by the first session.
+        long: Begin with a prompt as long as the requests of the last turns, and take a few turns.
+    """
     from vllm_agent_sdk import Agent, AsyncVLLM, tool
 
     @tool
@@ -66,6 +75,10 @@ async def ours(root: str, sizes: list[int]) -> dict[str, float]:
                 result = await session.run(PROMPT)
                 assert result.stop_reason == "end_turn", result
 
+            if long:
+                last = sum(sizes[-PART:]) // PART
+                await session.run("x" * (last - sizes[PART // 2]))
+                return {LAST: (await parts(turn, PART))[FIRST]}
             taken = await parts(turn)
             if not sizes:
                 sizes += [each.prefix.sent_bytes for each in session.cache_by_turn if each.prefix]
@@ -74,7 +87,7 @@ async def ours(root: str, sizes: list[int]) -> dict[str, float]:
 
 async def writing(root: str, sizes: list[int]) -> dict[str, float]:
     """Messages of the same lengths, encoded beforehand: a turn adds one, joins them and posts."""
-    written = [b'"tool_call_id"']
+    written: list[bytes] = []
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def turn(number: int) -> None:
@@ -89,7 +102,7 @@ async def writing(root: str, sizes: list[int]) -> dict[str, float]:
 async def bare(root: str) -> dict[str, float]:
     """A list of messages that is written anew each turn."""
     tools = [{"type": "function", "function": {"name": "get_weather", "parameters": SCHEMA}}]
-    messages: list[dict[str, str]] = [{"role": "tool", "tool_call_id": "1", "content": "18"}]
+    messages: list[dict[str, str]] = []
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def turn(_: int) -> None:
@@ -108,9 +121,10 @@ def main() -> None:
     sizes: list[int] = []
     taken: dict[str, list[dict[str, float]]] = {}
     with emitter() as server:
-        root = f"{server}/agent/1"
+        root = f"{server}/whole/1"  # which reads nothing of a request: that would be measured
         work = {
             "ours": partial(ours, root, sizes),
+            FLAT: partial(ours, root, sizes, long=True),
             WRITING: partial(writing, root, sizes),
             "bare loop": partial(bare, root),
         }
@@ -121,10 +135,8 @@ def main() -> None:
     def median(name: str, part: str) -> float:
         return statistics.median(each[part] for each in taken[name])
 
-    more = [each[LAST] - each[FIRST] for each in taken[WRITING]]
     late = {name: median(name, LAST) for name in taken}
-    late[FLAT] = median("ours", FIRST) + max(0.0, statistics.median(more))
-    early = {name: median(name, FIRST) for name in taken}
+    early = {name: median(name, FIRST) for name in taken if name != FLAT}
     results = [
         report(f"a long conversation, {LAST}", "µs CPU a turn", late, GOALS),
         report(f"a long conversation, {FIRST}", "µs CPU a turn", early),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -12,7 +13,6 @@ import pytest
 from vllm_agent_sdk.transport.base import Request
 from vllm_agent_sdk.transport.http import AiohttpTransport
 from vllm_agent_sdk.transport.http import transport as transport_module
-from vllm_agent_sdk.transport.http.lean import SMALL
 from vllm_agent_sdk.types.options import HTTPOptions
 
 SENT = {"Authorization": "Bearer k", "content-type": "application/json", "X-Twice": "ä"}
@@ -46,11 +46,14 @@ async def served(
                     continue
                 writer.write(before + b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
                 await writer.drain()
-                if not reads:
+                if not reads and b"POST" in head:
                     await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    listening = socket.create_server(("127.0.0.1", 0))
+    if not reads:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    server = await asyncio.start_server(answer, sock=listening, limit=4096)
     transport = AiohttpTransport(HTTPOptions())
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/x?y=%20z"
     try:
@@ -75,7 +78,7 @@ def lines(heard: bytes) -> tuple[bytes, set[bytes], bytes]:
     return first, set(rest), body
 
 
-SIZES = [0, 1, 9_000, SMALL, SMALL + 1, 300_000, (1 << 20) + 1]
+SIZES = [0, 1, 9_000, 300_000, 1 << 20, (1 << 20) + 1]
 
 
 @pytest.mark.feature("C-14")
@@ -86,7 +89,7 @@ async def test_bodies_of_all_sizes_arrive_with_the_headers_of_aiohttps_own(
     body = bytes(range(256)) * (size // 256 + 1)
     async with served() as (transport, url, heard, _came):
         assert await posted(transport, url, body[:size]) == b"hi"
-        monkeypatch.setattr(transport_module, "SMALL", -1)  # all go by aiohttp's own way
+        monkeypatch.setattr(transport_module, "_LARGE", -1)  # all go by aiohttp's own way
         assert await posted(transport, url, body[:size]) == b"hi"
     ours, own = map(lines, heard)
     assert ours == own
@@ -106,10 +109,21 @@ async def test_a_request_without_a_body_has_no_length() -> None:
     assert body == b""
 
 
-@pytest.mark.parametrize("size", [SMALL, 3_000_000])
+@pytest.mark.parametrize("size", [10, 1_000_000, 3_000_000])
 async def test_a_server_that_answers_without_reading_is_heard(size: int) -> None:
     async with served(reads=False) as (transport, url, _heard, _came):
         assert await posted(transport, url, b"x" * size) == b"hi"
+
+
+async def test_what_a_server_did_not_read_is_no_beginning_of_the_next_request() -> None:
+    async with served(reads=False) as (transport, url, _heard, _came):
+        assert await posted(transport, url, None) == b"hi"
+        ((protocol, _since),) = next(iter(transport._connector._conns.values()))
+        assert protocol.transport is not None
+        connected = protocol.transport.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        assert await posted(transport, url, b"x" * 1_000_000) == b"hi"
+        assert not transport._connector._conns
 
 
 async def test_a_small_body_needs_no_task() -> None:

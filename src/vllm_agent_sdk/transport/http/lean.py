@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -19,13 +20,10 @@ from aiohttp.http_writer import StreamWriter
 from vllm_agent_sdk.transport.base import Request
 
 __all__ = [
-    "SMALL", "Attempt", "Body", "TCPConnector", "UnixConnector", "acknowledge_later", "current",
+    "Attempt", "Body", "TCPConnector", "UnixConnector", "acknowledge_later", "current",
     "exchanged",
 ]  # fmt: skip
 
-#: Bytes of a body up to which it is written at once: with its head it fits what asyncio buffers
-#: (64 KiB), so that writing never waits for a server that reads nothing and answers.
-SMALL = 60_000
 #: All limits are ours.
 _NO_LIMIT = aiohttp.ClientTimeout(total=None)
 #: Linux alone has it.
@@ -105,11 +103,11 @@ async def exchanged(
         way: A request to this address without a body; it is read and never sent.
         method: `GET` or `POST`.
         headers: What is said besides `way`'s headers, or in their place.
-        body: No more than `SMALL` bytes; `None` for none.
+        body: It is written at once, and what the socket does not take is buffered; `None`: none.
 
     Returns:
         The status, the reply's headers, its body, and the connection, which goes back to the pool
-        by itself once all of the body has come.
+        by itself once all of the body has come (or is closed: `_let_go`).
     """
     connection = await connector.connect(way, traces=[], timeout=_NO_LIMIT)
     try:
@@ -122,7 +120,8 @@ async def exchanged(
             sent["Content-Length"] = str(len(body or b""))
         writer = StreamWriter(protocol, way.loop)
         await writer.write_headers(f"{method} {way.url.raw_path_qs} HTTP/1.1", sent)
-        await writer.write_eof(body or b"")
+        await writer.write(body or b"", drain=False)  # a server may answer before it has read
+        writer.set_eof()
         while True:
             head, reply = await protocol.read()
             if not 100 <= head.code < 200 or head.code == 101:
@@ -130,8 +129,17 @@ async def exchanged(
     except BaseException:
         connection.close()
         raise
-    reply.on_eof(connection.release)
+    reply.on_eof(functools.partial(_let_go, connection))
     return head.code, head.headers, reply, connection
+
+
+def _let_go(connection: Connection) -> None:
+    """Give a connection back to the pool, unless the server left some of the request unread."""
+    transport = connection.transport
+    if transport is not None and transport.get_write_buffer_size():
+        connection.close()
+    else:
+        connection.release()
 
 
 # ── the reply ─────────────────────────────────────────────────────────────────────────────────────

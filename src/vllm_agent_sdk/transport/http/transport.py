@@ -23,7 +23,6 @@ from yarl import URL
 from vllm_agent_sdk.errors import ConnectError, ConnectTimeoutError, TransportError, VLLMError
 from vllm_agent_sdk.transport.base import Request
 from vllm_agent_sdk.transport.http.lean import (
-    SMALL,
     Attempt,
     Body,
     TCPConnector,
@@ -186,7 +185,7 @@ class AiohttpTransport:
         attempt = Attempt(request)
         current.set(attempt)
         try:
-            if way.plain is not None and len(body or b"") <= SMALL:
+            if way.plain is not None and len(body or b"") <= _LARGE:
                 found = await exchanged(self._connector, way.plain, request.method, headers, body)
                 return _Stream(*found, request.url, self._streams)
             response = await self._session.request(
