@@ -118,16 +118,26 @@ def asked() -> dict[str, Any] | None:
 
 
 def call_goals(data: dict[str, Any]) -> list[str]:
-    """Give the goals of calls and whether they were reached."""
+    """Give the goals of calls and whether they were reached.
+
+    Eleven of twelve were right in the trial that the goal comes from: one tool offered, mostly of
+    one argument.
+    """
     lines = []
     for result in data["results"]:
-        ours = result["tallies"]["ours"]
-        for name, limit, least in (("valid", 1.0, "all"), ("right", 11 / 12, "11/12")):
-            found, of = ours[name], ours["questions"]
+        offered, ours = result["name"].split(",")[0], result["tallies"]["ours"]
+        every = ours["questions"]
+        goals = [("valid", every, ours["valid"], "all", 1.0)]
+        if offered.startswith("one tool"):
+            goals.append(
+                ("right, of one argument", every // 2, ours["right_one"], "11/12", 11 / 12)
+            )
+            goals.append(("right, of one or two", every, ours["right"], "11/12", 11 / 12))
+        for what, of, found, least, limit in goals:
             reached = "yes" if found / of >= limit else "**no**"
             lines.append(
-                f"| PERF-13 | {result['name'].split(',')[0]}: calls that are {name} | at least "
-                f"{least} | {found}/{of} | {reached} |"
+                f"| PERF-13 | {offered}: calls that are {what} | at least {least} | {found}/{of} | "
+                f"{reached} |"
             )
     return lines
 
