@@ -6,9 +6,10 @@ for whole replies; ours reads streams wherever it has no other way.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -80,8 +81,9 @@ async def bare(root: str, count: int) -> int:
         return await some(run, count)
 
 
-async def pydantic_ai(root: str, count: int) -> int:
-    """Pydantic AI's agent."""
+@contextlib.asynccontextmanager
+async def pydantic_agent(root: str) -> AsyncIterator[Any]:
+    """Pydantic AI's agent with the tool."""
     from pydantic_ai import Agent
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
@@ -94,17 +96,25 @@ async def pydantic_ai(root: str, count: int) -> int:
         """Get the current weather of a city."""
         return f"18 °C in {city}"
 
-    async def run() -> None:
-        assert (await agent.run(PROMPT)).output == ANSWER
-
     try:
-        return await some(run, count)
+        yield agent
     finally:
         await provider.client.close()
 
 
-async def openai_agents(root: str, count: int) -> int:
-    """The agent of OpenAI's Agents SDK, its tracing off."""
+async def pydantic_ai(root: str, count: int) -> int:
+    """Pydantic AI's agent."""
+    async with pydantic_agent(root) as agent:
+
+        async def run() -> None:
+            assert (await agent.run(PROMPT)).output == ANSWER
+
+        return await some(run, count)
+
+
+@contextlib.asynccontextmanager
+async def openai_agent(root: str) -> AsyncIterator[Callable[[Any], Awaitable[Any]]]:
+    """What runs the agent of OpenAI's Agents SDK with the tool, its tracing off."""
     import agents
     import openai
 
@@ -118,10 +128,15 @@ async def openai_agents(root: str, count: int) -> int:
     async with openai.AsyncOpenAI(base_url=f"{root}/v1", api_key="none") as client:
         model = agents.OpenAIChatCompletionsModel(model="m", openai_client=client)
         agent = agents.Agent(name="weather", model=model, tools=[get_weather])
+        yield partial(agents.Runner.run, agent)
+
+
+async def openai_agents(root: str, count: int) -> int:
+    """The agent of OpenAI's Agents SDK."""
+    async with openai_agent(root) as ask:
 
         async def run() -> None:
-            result = await agents.Runner.run(agent, PROMPT)
-            assert result.final_output == ANSWER
+            assert (await ask(PROMPT)).final_output == ANSWER
 
         return await some(run, count)
 

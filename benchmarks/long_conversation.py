@@ -6,7 +6,7 @@ start* is our session too, 50 turns after one long prompt: its requests are as l
 last turns, and have a tenth of their messages; what the last turns cost beyond it is work that
 grows with the conversation. *Writing the same bytes* is the least that a longer request costs:
 every message was encoded once, and they are joined and posted each turn. The *bare loop* keeps a
-list of messages and encodes all of it each turn; quick leaves the peers out.
+list of messages and encodes all of it each turn. Quick leaves the peers out.
 
 What the last turns may cost beyond as many bytes is the list of the whole conversation that each
 result has (1,000 messages here, each touched twice); encoding or checking again what was sent would
@@ -27,6 +27,7 @@ from typing import Any
 
 import aiohttp
 
+from benchmarks.agent_run import openai_agent, pydantic_agent
 from benchmarks.emitter import emitter, pin
 from benchmarks.measure import Goal, report, write
 
@@ -57,13 +58,13 @@ async def parts(
     for number in range(1, turns + 1):
         if grow is not None and PART < number <= turns - PART:
             continue
-        if number in {1, TURNS - PART + 1}:
+        if number in {1, turns - PART + 1}:
             if grow is not None and number > 1:
                 grow(turns - 2 * PART)
             gc.collect()
             begun = time.process_time()
         await turn(number)
-        if number in {PART, TURNS}:
+        if number in {PART, turns}:
             name = FIRST if number == PART else LAST
             taken[name] = (time.process_time() - begun) / PART * 1e6
     return taken
@@ -133,60 +134,26 @@ async def bare(root: str) -> dict[str, float]:
 
 
 async def pydantic_ai(root: str) -> dict[str, float]:
-    """Pydantic AI's agent, given its messages again each turn (the turns between are copies)."""
-    from pydantic_ai import Agent
-    from pydantic_ai.models.openai import OpenAIChatModel
-    from pydantic_ai.providers.openai import OpenAIProvider
-
-    provider = OpenAIProvider(base_url=f"{root}/v1", api_key="none")
-    agent = Agent(OpenAIChatModel("m", provider=provider))
-
-    @agent.tool_plain
-    async def get_weather(city: str) -> str:
-        """Get the current weather of a city."""
-        return f"18 °C in {city}"
-
-    said: list[Any] = []
-
-    async def turn(_: int) -> None:
-        nonlocal said
-        said = (await agent.run(PROMPT, message_history=said)).all_messages()
-
-    def grow(turns: int) -> None:
-        said.extend(said[-2:] * turns)
-
-    try:
-        return await parts(turn, grow=grow)
-    finally:
-        await provider.client.close()
-
-
-async def openai_agents(root: str) -> dict[str, float]:
-    """The agent of OpenAI's Agents SDK, its tracing off, given its items again each turn."""
-    import agents
-    import openai
-
-    agents.set_tracing_disabled(True)
-
-    @agents.function_tool
-    async def get_weather(city: str) -> str:
-        """Get the current weather of a city."""
-        return f"18 °C in {city}"
-
-    async with openai.AsyncOpenAI(base_url=f"{root}/v1", api_key="none") as client:
-        model = agents.OpenAIChatCompletionsModel(model="m", openai_client=client)
-        agent = agents.Agent(name="weather", model=model, tools=[get_weather])
+    """Pydantic AI's agent, given its messages again each turn (those between are copies)."""
+    async with pydantic_agent(root) as agent:
         said: list[Any] = []
 
         async def turn(_: int) -> None:
-            nonlocal said
-            asked = [*said, {"role": "user", "content": PROMPT}]
-            said = (await agents.Runner.run(agent, asked)).to_input_list()
+            said[:] = (await agent.run(PROMPT, message_history=list(said))).all_messages()
 
-        def grow(turns: int) -> None:
-            said.extend(said[-2:] * turns)
+        return await parts(turn, grow=lambda turns: said.extend(said[-2:] * turns))
 
-        return await parts(turn, grow=grow)
+
+async def openai_agents(root: str) -> dict[str, float]:
+    """The agent of OpenAI's Agents SDK, given its items again each turn, likewise."""
+    async with openai_agent(root) as ask:
+        said: list[Any] = []
+
+        async def turn(_: int) -> None:
+            result = await ask([*said, {"role": "user", "content": PROMPT}])
+            said[:] = result.to_input_list()
+
+        return await parts(turn, grow=lambda turns: said.extend(said[-2:] * turns))
 
 
 def main() -> None:

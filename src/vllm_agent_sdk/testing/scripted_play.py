@@ -281,8 +281,8 @@ class _ScriptedPerformer(Performer):
             case _:
                 await super().begin(effect)
 
-    async def _begin_model(self, effect: CallModel, state: State) -> None:
-        await self._driver.commit(ModelStarted(turn=state.turn))
+    async def _begin_model(self, effect: CallModel) -> None:
+        await self._driver.commit(ModelStarted(turn=self._driver.state.turn))
         self._driver.start(effect, self._said(self._driver.state))
 
     async def _said(self, state: State) -> ModelEnded:

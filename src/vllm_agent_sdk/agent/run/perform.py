@@ -22,7 +22,7 @@ from vllm_agent_sdk._core.run.effects import (
     TakeCheckpoint,
 )
 from vllm_agent_sdk._core.run.questions import parse_questions
-from vllm_agent_sdk._core.run.state import State, replace
+from vllm_agent_sdk._core.run.state import replace
 from vllm_agent_sdk.agent.model.call import ModelCall
 from vllm_agent_sdk.agent.model.context import ContextMeter, summarise
 from vllm_agent_sdk.agent.model.turns import TurnWriter
@@ -92,7 +92,7 @@ class Performer:
             case BeginTurn():
                 await self._begin_turn(effect)
             case CallModel():
-                await self._begin_model(effect, state)
+                await self._begin_model(effect)
             case Compact(messages=count):
                 traits = self._writer.traits
                 driver.start(effect, summarise(driver.world.endpoint, traits, state, count))
@@ -176,8 +176,8 @@ class Performer:
             turn=turn, context_tokens=found.tokens, exact=found.exact, window=found.window
         )
 
-    async def _begin_model(self, effect: CallModel, state: State) -> None:
-        driver = self._driver
+    async def _begin_model(self, effect: CallModel) -> None:
+        driver, state = self._driver, self._driver.state
         try:
             params = self._meter.clamped(state, self._writer.params(state))
             call = ModelCall(
