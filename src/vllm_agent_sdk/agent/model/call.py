@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -106,8 +106,7 @@ class ModelCall:
         Raises:
             UsageError: The request cannot work.
         """
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
+        begun = time.monotonic()
         reply = await self._reply()
         said = reply if reply is not None else self._said()
         self._read_to_its_end(said)
@@ -131,7 +130,7 @@ class ModelCall:
             finish_reason="refusal" if refused else said.finish_reason,
             usage=Usage.of(said.usage),
             cached_tokens=_cached(said),
-            duration_s=loop.time() - begun,
+            duration_s=time.monotonic() - begun,
             ttft_s=self._ttft,
             request_id=said.request_id,
         )

@@ -116,6 +116,7 @@ class Driver:
         self._waiter: asyncio.Future[None] | None = None
         self._flights: dict[str, _Flight] = {}
         self._errors: list[VLLMError] = []
+        self._loop: asyncio.AbstractEventLoop
         self._begun = 0.0
         self._over = False
         self._misuse: UsageError | None = None
@@ -175,8 +176,9 @@ class Driver:
             opening: `RunStarted` or `RunResumed`, and what else is known before the first turn;
                 kept all together.
         """
-        loop = asyncio.get_running_loop()
-        self._begun = loop.time()
+        # Asked for once: on Python 3.11 each time is a system call.
+        self._loop = loop = asyncio.get_running_loop()
+        self._begun = time.monotonic()
         deadline: asyncio.TimerHandle | None = None
         self.world.background.listen(lambda event: self._say(_Told(event)))
         try:
@@ -233,7 +235,7 @@ class Driver:
 
     async def _heard(self) -> _Said:
         while not self._inbox:
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._loop.create_future()
             await self._waiter
         return self._inbox.popleft()
 
@@ -318,7 +320,7 @@ class Driver:
     ) -> None:
         """Begin the work of an effect; what it gives is the event that ends it."""
         key = effect.id
-        task = asyncio.create_task(self._perform(key, work), name=key)
+        task = self._loop.create_task(self._perform(key, work), name=key)
         self._flights[key] = _Flight(task, work, model)
 
     async def _perform(self, key: str, work: Coroutine[Any, Any, StoredEvent]) -> None:
@@ -349,7 +351,7 @@ class Driver:
         self._result = result
 
     def _outcome(self, state: State | None = None) -> RunResult[Any]:
-        duration = asyncio.get_running_loop().time() - self._begun
+        duration = time.monotonic() - self._begun
         result = outcome(state or self.state, run_id=self.world.run_id, duration_s=duration)
         output = self.world.output
         if output is not None and result.stop_reason == "end_turn":
